@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * pt2box.h - run PyTorch AOTInductor packages (.pt2) in confined processes.
+ *
+ * The only header a program needs. A connection (struct pt2box) talks to a broker: a running service on a Unix socket,
+ * or a private one started for this connection. A model (struct pt2box_model) is one loaded package. Tensors live in
+ * memory shared with the model's workers, so that a run copies nothing that is already there.
+ *
+ * Ownership: whatever a function returns through a ret_ argument belongs to the caller and has a _free or _close.
+ * Arguments are borrowed for the duration of the call. Errors: a status and, if asked for, a sentence.
+ *
+ * Threads: a connection and its models may be used by several threads at once; a tensor by one at a time.
+ * Fork: handles must not be used in a forked child; open a new connection there.
+ */
+#ifndef PT2BOX_H
+#define PT2BOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PT2BOX_API __attribute__((visibility("default")))
+#define PT2BOX_CHECK __attribute__((warn_unused_result))
+#else
+#define PT2BOX_API
+#define PT2BOX_CHECK
+#endif
+
+#define PT2BOX_VERSION "0.1.0"
+#define PT2BOX_MAX_DIMS 16
+
+/**
+ * PT2BOX_STATUS_LIST() - every status: X(name, number, meaning)
+ *
+ * One type in the library, on the wire and as the exit code of the command. Numbers are never reused.
+ */
+#define PT2BOX_STATUS_LIST(X)                                                                                          \
+	X(OK, 0, "success")                                                                                            \
+	X(INTERNAL, 1, "a bug in pt2box")                                                                              \
+	X(USAGE, 2, "an argument of the call or the command line is wrong")                                            \
+	X(SYSTEM, 4, "a system call failed")                                                                           \
+	X(NO_MEMORY, 5, "this process is out of memory")                                                               \
+	X(IO, 6, "a file could not be read or written")                                                                \
+	X(PROTOCOL, 7, "a peer sent something that the protocol does not allow")                                       \
+	X(BROKER_LOST, 8, "the broker is gone")                                                                        \
+	X(LIMIT, 9, "a limit or quota was reached")                                                                    \
+	X(DENIED, 10, "not permitted")                                                                                 \
+	X(NOT_FOUND, 11, "no such model, name or object")                                                              \
+	X(BAD_FD, 12, "a file descriptor is not of the kind that is needed")                                           \
+	X(BAD_TENSOR, 13, "a tensor does not fit the package: count, dtype, shape, stride or extent")                  \
+	X(CANCELLED, 14, "the run was cancelled")                                                                      \
+	X(LAYER_MISSING, 15, "the kernel lacks a confinement layer that the policy requires")                          \
+	X(UNSUPPORTED, 16, "the package needs an operator, device or CPU feature that is not here")                    \
+	X(PKG_REJECTED, 20, "the package is malformed or not acceptable")                                              \
+	X(MODEL_KILLED, 21, "the model made a system call that its policy forbids")                                    \
+	X(MODEL_CRASHED, 22, "the model died by a signal")                                                             \
+	X(MODEL_EXITED, 23, "the model ended its process")                                                             \
+	X(MODEL_TIMEOUT, 24, "the model overran its deadline")                                                         \
+	X(MODEL_OOM, 25, "the model ran out of its memory")                                                            \
+	X(MODEL_PROTOCOL, 26, "the model's worker sent something impossible")                                          \
+	X(MODEL_ERROR, 27, "the model reported an error")                                                              \
+	X(STATE_LOST, 28, "a stateful model lost its state")                                                           \
+	X(OP_DENIED, 30, "a fallback operator is not permitted")                                                       \
+	X(OP_TIMEOUT, 31, "a fallback operator overran its deadline")                                                  \
+	X(OP_CRASHED, 32, "the process that runs fallback operators died")                                             \
+	X(WINDOW, 40, "internal: the outputs need a larger window")
+
+enum pt2box_status {
+#define PT2BOX_STATUS_ENUM(name, number, text) PT2BOX_##name = number,
+	PT2BOX_STATUS_LIST(PT2BOX_STATUS_ENUM)
+#undef PT2BOX_STATUS_ENUM
+};
+
+/** pt2box_status_name() - "OK", "MODEL_CRASHED", ...; "?" for an unknown number. Static text. */
+PT2BOX_API const char *pt2box_status_name(enum pt2box_status status);
+/** pt2box_status_text() - one sentence for a status. Static text. */
+PT2BOX_API const char *pt2box_status_text(enum pt2box_status status);
+
+/**
+ * struct pt2box_error - what went wrong
+ * @status:    as returned by the call
+ * @sys_errno: errno of the failing system call, 0 if none
+ * @signal:    signal that ended the model (MODEL_CRASHED, MODEL_KILLED), else 0
+ * @text:      one sentence, UTF-8, no newline
+ */
+struct pt2box_error {
+	enum pt2box_status status;
+	int sys_errno;
+	int signal;
+	char text[480];
+};
+
+/** Element types. The numbers are PyTorch's (c10::ScalarType). */
+enum pt2box_dtype {
+	PT2BOX_UINT8 = 0,
+	PT2BOX_INT8 = 1,
+	PT2BOX_INT16 = 2,
+	PT2BOX_INT32 = 3,
+	PT2BOX_INT64 = 4,
+	PT2BOX_FLOAT16 = 5,
+	PT2BOX_FLOAT32 = 6,
+	PT2BOX_FLOAT64 = 7,
+	PT2BOX_COMPLEX32 = 8,
+	PT2BOX_COMPLEX64 = 9,
+	PT2BOX_COMPLEX128 = 10,
+	PT2BOX_BOOL = 11,
+	PT2BOX_BFLOAT16 = 15,
+	PT2BOX_FLOAT8_E5M2 = 23,
+	PT2BOX_FLOAT8_E4M3FN = 24,
+	PT2BOX_UINT16 = 27,
+	PT2BOX_UINT32 = 28,
+	PT2BOX_UINT64 = 29
+};
+
+/** pt2box_dtype_size() - bytes of one element; 0 for an unknown dtype. */
+PT2BOX_API size_t pt2box_dtype_size(int32_t dtype);
+/** pt2box_dtype_name() - "float32", ...; "?" if unknown. Static text. */
+PT2BOX_API const char *pt2box_dtype_name(int32_t dtype);
+/** pt2box_dtype_from_name() - the number for "float32", ...; -1 if unknown. */
+PT2BOX_API int32_t pt2box_dtype_from_name(const char *name);
+
+struct pt2box;
+struct pt2box_model;
+struct pt2box_tensor;
+struct pt2box_run;
+
+/**
+ * pt2box_open() - connect to a broker
+ * @socket_path: Unix socket of a running broker; NULL starts a private broker as a child of this process, with the
+ *               same confinement, which ends with the connection
+ * @ret:         the connection; pt2box_close()
+ * @err:         may be NULL
+ *
+ * Return: PT2BOX_OK; BROKER_LOST, nobody listens; DENIED; SYSTEM; LAYER_MISSING.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_open(const char *socket_path, struct pt2box **ret,
+						       struct pt2box_error *err);
+/** pt2box_close() - close a connection with everything opened through it. Accepts NULL. Models must be closed first. */
+PT2BOX_API void pt2box_close(struct pt2box *c);
+
+/**
+ * pt2box_doctor() - what this machine can enforce, and what the broker found in force
+ * @ret_json: JSON text; pt2box_free_text()
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_doctor(struct pt2box *c, char **ret_json, struct pt2box_error *err);
+/** pt2box_ps() - models, workers, lanes and memory of this tenant, as JSON. pt2box_free_text(). */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_ps(struct pt2box *c, char **ret_json, struct pt2box_error *err);
+PT2BOX_API void pt2box_free_text(char *text);
+
+/**
+ * struct pt2box_load_options - how to load; initialise with PT2BOX_LOAD_OPTIONS_INIT
+ * @struct_size:      sizeof(struct pt2box_load_options)
+ * @model_name:       model inside the package; NULL: "model"
+ * @backend:          "auto", "native" or "torch"; NULL: "auto"
+ * @profile:          "default" or "strict"; NULL: "default"
+ * @runners:          workers, 1 to 64
+ * @threads:          threads of each worker; 0: 1
+ * @single_threaded:  as PyTorch's run_single_threaded; needs runners == 1
+ * @device_index:     -1: none
+ * @load_deadline_ms: milliseconds from spawn until the model is ready; 0: the broker's default
+ * @run_deadline_ms:  milliseconds of one run; 0: the broker's default, -1: none
+ * @explain:          name the system call of a model that is killed by its filter (slower)
+ * @memory_bytes:     limit of each worker; 0: the broker's default
+ * @constants_fd:     a safetensors file with the constants of a package that has none inside; -1: none. Borrowed
+ */
+struct pt2box_load_options {
+	size_t struct_size;
+	const char *model_name;
+	const char *backend;
+	const char *profile;
+	uint32_t runners;
+	uint32_t threads;
+	int32_t single_threaded;
+	int32_t device_index;
+	int64_t load_deadline_ms;
+	int64_t run_deadline_ms;
+	int32_t explain;
+	int32_t constants_fd;
+	uint64_t memory_bytes;
+};
+#define PT2BOX_LOAD_OPTIONS_INIT {sizeof(struct pt2box_load_options), NULL, NULL, NULL, 1, 0, 0, -1, 0, 0, 0, -1, 0}
+
+/**
+ * pt2box_load_path() - load a package from a file
+ * @c:    connection
+ * @path: file that this process can read; the broker never sees the path
+ * @opt:  NULL: defaults
+ * @ret:  the model; pt2box_unload()
+ *
+ * Blocks until a worker is ready or the load deadline has passed.
+ *
+ * Return: PT2BOX_OK; IO; PKG_REJECTED with the reason; UNSUPPORTED, an operator or CPU feature is missing; NOT_FOUND, no
+ * model of that name (the text lists the names); MODEL_* if the package's own code failed while it loaded.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_path(struct pt2box *c, const char *path,
+							    const struct pt2box_load_options *opt,
+							    struct pt2box_model **ret, struct pt2box_error *err);
+/** pt2box_load_fd() - the same from an open regular file or memfd (borrowed). */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd,
+							  const struct pt2box_load_options *opt,
+							  struct pt2box_model **ret, struct pt2box_error *err);
+/** pt2box_load_memory() - the same from size_bytes bytes in memory. */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_memory(struct pt2box *c, const void *data, size_t size_bytes,
+							      const struct pt2box_load_options *opt,
+							      struct pt2box_model **ret, struct pt2box_error *err);
+/** pt2box_unload() - end the model's workers and free the handle. Accepts NULL. Tensors of it must be freed first. */
+PT2BOX_API void pt2box_unload(struct pt2box_model *m);
+
+/**
+ * pt2box_inspect_fd() - describe a package without running any of its code
+ * @model_name: NULL: "model"
+ * @ret_json:   pt2box_free_text()
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
+							     char **ret_json, struct pt2box_error *err);
+/** pt2box_model_describe() - the same text for a loaded model, with its state. pt2box_free_text(). */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_model_describe(struct pt2box_model *m, char **ret_json,
+								 struct pt2box_error *err);
+/** Number of inputs and outputs of the model. */
+PT2BOX_API size_t pt2box_model_n_inputs(const struct pt2box_model *m);
+PT2BOX_API size_t pt2box_model_n_outputs(const struct pt2box_model *m);
+/** pt2box_model_input_dtype() - dtype of input i as the package declares it; -1 if it does not say. */
+PT2BOX_API int32_t pt2box_model_input_dtype(const struct pt2box_model *m, size_t i);
+
+/**
+ * struct pt2box_tensor_info - what a tensor is
+ * @data:    element 0
+ * @dtype:   enum pt2box_dtype
+ * @ndim:    0 to PT2BOX_MAX_DIMS
+ * @sizes:   elements per dimension
+ * @strides: in elements
+ * @numel:   product of sizes
+ */
+struct pt2box_tensor_info {
+	void *data;
+	int32_t dtype;
+	int32_t ndim;
+	int64_t numel;
+	int64_t sizes[PT2BOX_MAX_DIMS];
+	int64_t strides[PT2BOX_MAX_DIMS];
+};
+
+/**
+ * pt2box_tensor_alloc() - a contiguous tensor in the model's lane: inputs made here are never copied
+ * @sizes: ndim entries; may be NULL when ndim is 0
+ * @ret:   uninitialised contents; pt2box_tensor_free()
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_alloc(struct pt2box_model *m, int32_t dtype, int32_t ndim,
+							       const int64_t *sizes, struct pt2box_tensor **ret,
+							       struct pt2box_error *err);
+/**
+ * pt2box_tensor_lend() - a tensor over the caller's memory
+ * @strides: elements, >= 0; NULL: contiguous
+ * @data:    element 0; must stay valid until the tensor is freed. A run copies it into the lane
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_lend(int32_t dtype, int32_t ndim, const int64_t *sizes,
+							      const int64_t *strides, void *data,
+							      struct pt2box_tensor **ret, struct pt2box_error *err);
+/** pt2box_tensor_get_info() - borrow the description; valid until the tensor is freed. */
+PT2BOX_API const struct pt2box_tensor_info *pt2box_tensor_get_info(const struct pt2box_tensor *t);
+/** pt2box_tensor_free() - release a tensor, and the lane memory it holds. Accepts NULL. */
+PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
+
+/**
+ * struct pt2box_run_options - one run; initialise with PT2BOX_RUN_OPTIONS_INIT
+ * @deadline_ms: wait at most this long, milliseconds; 0: the model's deadline; -1: no limit on the client's side
+ * @retries:     times the run may be repeated after a worker died; inputs are intact
+ */
+struct pt2box_run_options {
+	size_t struct_size;
+	int64_t deadline_ms;
+	uint32_t retries;
+};
+#define PT2BOX_RUN_OPTIONS_INIT {sizeof(struct pt2box_run_options), 0, 0}
+
+/**
+ * pt2box_run() - run a model once
+ * @in:      n_in tensors, borrowed until return
+ * @ret_out: array of pt2box_model_n_outputs() entries, written on success: tensors owned by the caller, NULL for an
+ *           output that is None. Outputs that alias each other or an input share memory
+ *
+ * Return: PT2BOX_OK; BAD_TENSOR before the model sees anything; MODEL_KILLED, MODEL_CRASHED, MODEL_EXITED,
+ * MODEL_TIMEOUT, MODEL_OOM: the worker is replaced and the model can be called again; MODEL_ERROR with its message;
+ * LIMIT; CANCELLED; BROKER_LOST.
+ * Source: AOTIModelPackageLoader::run, torch 2.13.0.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run(struct pt2box_model *m, struct pt2box_tensor *const *in,
+						      size_t n_in, const struct pt2box_run_options *opt,
+						      struct pt2box_tensor **ret_out, struct pt2box_error *err);
+
+/**
+ * pt2box_run_start() - start a run and return at once
+ * @in:  borrowed until the run has ended: pt2box_run_finish() or pt2box_run_cancel() followed by it
+ * @ret: pt2box_run_finish() frees it
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_start(struct pt2box_model *m, struct pt2box_tensor *const *in,
+							    size_t n_in, const struct pt2box_run_options *opt,
+							    struct pt2box_run **ret, struct pt2box_error *err);
+/** pt2box_run_fd() - readable once the run has ended. Borrowed from the run. */
+PT2BOX_API int pt2box_run_fd(struct pt2box_run *r);
+/** pt2box_run_cancel() - ask that the run ends: at once if it waits, else its worker is killed and replaced. */
+PT2BOX_API void pt2box_run_cancel(struct pt2box_run *r);
+/** pt2box_run_finish() - wait for the end, take the outputs as pt2box_run() does, free the run. */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_finish(struct pt2box_run *r, struct pt2box_tensor **ret_out,
+							     struct pt2box_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
