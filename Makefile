@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# pt2box's one Makefile. `make help` lists the targets.
+# Variants: san=address,undefined builds into build/san; dev=1 makes warnings errors.
+
+VERSION := 0.1.0
+SOMAJOR := 0
+prefix ?= /usr/local
+bindir ?= $(prefix)/bin
+libdir ?= $(prefix)/lib
+includedir ?= $(prefix)/include
+libexecdir ?= $(prefix)/libexec
+mandir ?= $(prefix)/share/man
+PRIVATE := $(libexecdir)/pt2box
+
+CC ?= gcc
+CXX ?= g++
+PYTHON ?= python3
+B := build$(if $(san),/san)
+SANFLAGS := $(if $(san),-fsanitize=$(san) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+OPT ?= $(if $(san),-O1,-O2)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef $(if $(dev),-Werror)
+CXXWARN := -Wall -Wextra $(if $(dev),-Werror)
+HARDEN := $(if $(san),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fstack-clash-protection
+COMMON := -g $(OPT) -fPIC -fvisibility=hidden $(SANFLAGS) $(HARDEN) -I. -I$(B)/gen -D_GNU_SOURCE \
+	-DPB_LIBEXEC_DIR='"$(PRIVATE)"' -DPB_VERSION='"$(VERSION)"'
+ALL_CFLAGS := -std=gnu17 $(WARN) $(COMMON) $(CFLAGS)
+ALL_CXXFLAGS := -std=c++17 $(CXXWARN) $(COMMON) $(CXXFLAGS)
+ALL_LDFLAGS := $(SANFLAGS) -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(LDFLAGS)
+RUNTIME_LIBS := -Wl,--no-as-needed -lsleef -ldnnl -lgomp -Wl,--as-needed -lm
+
+# Sources are found, not listed; only the mains are named.
+src = $(filter-out $(MAINS),$(wildcard $(1)))
+MAINS := broker/main.c broker/intake/main.c worker/main.c client/cmd/main.c confine/policyc.c
+IPC := $(call src,ipc/*.c)
+CONFINE := $(call src,confine/*.c)
+BROKER := $(call src,broker/*.c)
+INTAKE := $(call src,broker/intake/*.c)
+WORKER := $(call src,worker/*.c)
+CLIENT := $(call src,client/*.c)
+COMMAND := $(call src,client/cmd/*.c)
+RUNTIME := $(wildcard runtime/*.c runtime/ops/*.c)
+RUNTIME_CXX := $(wildcard runtime/*.cc)
+obj = $(patsubst %.c,$(B)/obj/%.o,$(filter %.c,$(1))) $(patsubst %.cc,$(B)/obj/%.o,$(filter %.cc,$(1)))
+RUNTIME_OBJ := $(call obj,$(RUNTIME) $(RUNTIME_CXX))
+POLICIES := $(sort $(wildcard policies/*.policy))
+POLICY_OBJ := $(if $(wildcard confine/policyc.c),$(B)/obj/gen/policies.o)
+
+PROGRAMS := $(B)/pt2box $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake
+LIBRARIES := $(B)/libpt2box.a $(B)/libpt2box.so $(B)/libexec/libtorch_cpu.so
+UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
+UNIT := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
+INTEG_SRC := $(sort $(wildcard tests/integration/test_*.c))
+INTEG := $(patsubst tests/%.c,$(B)/tests/%,$(INTEG_SRC))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*/fuzz_*.c))
+FUZZ := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_SRC))
+TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+UNIT_LIBS := -lcmocka -lzip -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc++ -ldl -lpthread
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+.PHONY: all
+all: ready ## build every program and library into build/
+	@$(MAKE) --no-print-directory programs
+
+.PHONY: programs tests-build
+programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
+tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS)
+
+# ---- what the build needs -------------------------------------------------------------------------------------------
+
+.PHONY: ready setup
+ready:
+	@tools/setup.sh --check || tools/setup.sh
+setup: ## install the Debian packages that pt2box is built from
+	tools/setup.sh
+
+# ---- compile --------------------------------------------------------------------------------------------------------
+
+# Changed flags rebuild.
+FLAGS_TEXT := $(CC) $(ALL_CFLAGS) $(ALL_CXXFLAGS) $(ALL_LDFLAGS)
+$(B)/flags: FORCE
+	@mkdir -p $(@D); echo '$(subst ','\'',$(FLAGS_TEXT))' | cmp -s - $@ || echo '$(subst ','\'',$(FLAGS_TEXT))' > $@
+.PHONY: FORCE
+FORCE:
+
+$(B)/obj/runtime/%.o: private OPT := $(if $(san),-O1,-O3)
+$(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/%.o: %.cc $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Policies are compiled to BPF at build time; nothing parses text at run time.
+$(B)/host/policyc: confine/policyc.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -o $@ $< -lseccomp
+$(B)/gen/policies.c: $(B)/host/policyc $(POLICIES)
+	@mkdir -p $(@D)
+	$(B)/host/policyc $(POLICIES) > $@
+
+# Everything but the mains, for tests and tools: the linker takes what a test names.
+$(B)/libunits.a: $(call obj,$(IPC) $(CONFINE) $(BROKER) $(INTAKE) $(WORKER) $(CLIENT) $(COMMAND)) $(POLICY_OBJ) $(RUNTIME_OBJ)
+	@rm -f $@; ar rcs $@ $^
+
+$(B)/libpt2box.a: $(call obj,$(CLIENT) $(IPC))
+	@rm -f $@; ar rcs $@ $^
+$(B)/libpt2box.so.$(VERSION): $(call obj,$(CLIENT) $(IPC))
+	$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,libpt2box.so.$(SOMAJOR) -o $@ $^ -lmsgpackc -ljansson -lpthread
+$(B)/libpt2box.so $(B)/libpt2box.so.$(SOMAJOR): $(B)/libpt2box.so.$(VERSION)
+	ln -sf $(<F) $@
+$(B)/pt2box: $(call obj,client/cmd/main.c $(COMMAND)) $(B)/libpt2box.a
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lmsgpackc -ljansson -lpthread -lm
+$(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread
+$(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lmsgpackc -ljansson -lcrypto
+# -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
+$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+$(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ)
+	@mkdir -p $(@D)
+	$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libtorch_cpu.so -o $@ $^ $(RUNTIME_LIBS)
+$(B)/pt2boxd: $(B)/libexec/pt2boxd
+	ln -sf libexec/pt2boxd $@
+$(B)/pt2box.pc: client/pt2box.pc.in $(B)/flags
+	sed -e 's|@prefix@|$(prefix)|;s|@libdir@|$(libdir)|;s|@includedir@|$(includedir)|;s|@version@|$(VERSION)|' $< > $@
+
+# ---- tests ----------------------------------------------------------------------------------------------------------
+
+$(B)/tests/%: tests/%.c $(B)/libunits.a $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(B)/libunits.a $(ALL_LDFLAGS) $(UNIT_LIBS)
+$(B)/bench/%: bench/%.c $(B)/libunits.a $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(B)/libunits.a $(ALL_LDFLAGS) $(UNIT_LIBS)
+
+.PHONY: check check-unit check-layers check-headers check-docs check-torch fuzz lint
+check: ready ## build and run every test (no torch needed)
+	@$(MAKE) --no-print-directory tests-build
+	@$(MAKE) --no-print-directory check-layers check-headers check-docs
+	@B=$(B) tools/run-tests.sh $(FUZZ) $(UNIT) $(INTEG)
+check-unit: ready ## unit tests only (what the sanitizer build runs)
+	@$(MAKE) --no-print-directory $(UNIT) $(FUZZ) $(LIBRARIES)
+	@B=$(B) tools/run-tests.sh $(FUZZ) $(UNIT)
+check-layers: ## who may include whom
+	@tools/check-layers.sh
+check-headers: ## every header compiles alone
+	@tools/check-headers.sh "$(CC)" "$(CXX)"
+check-docs: ## generated pages are up to date
+	@tools/check-docs.sh $(B)
+check-torch: all ## with torch 2.13.0: remake the fixtures and compare; operators against eager
+	tools/check-torch.sh $(B) $(PYTHON)
+fuzz: ready ## fuzz every decoder for a while each (clang, libFuzzer): FUZZ_SECONDS=60
+	@tools/fuzz.sh
+lint: ready ## cppcheck and scan-build
+	@tools/lint.sh
+
+# ---- demo, bench, install -------------------------------------------------------------------------------------------
+
+.PHONY: demo bench docs install compile_commands format clean help
+demo: ready ## run real packages, then hostile ones, and show what happened
+	@$(MAKE) --no-print-directory programs $(TOOLS)
+	@tools/demo.sh $(B)
+bench: ready ## print the figures of the README as ratios in one run
+	@$(MAKE) --no-print-directory programs $(TOOLS) $(BENCHES)
+	@tools/bench.sh $(B)
+docs: ready ## regenerate docs/PROTOCOL.md and the like
+	@$(MAKE) --no-print-directory $(TOOLS)
+	@tools/check-docs.sh $(B) --write
+install: all ## honours DESTDIR and prefix
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE) $(DESTDIR)$(mandir)/man1
+	install -m755 $(B)/pt2box $(DESTDIR)$(bindir)/
+	install -m755 $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(DESTDIR)$(PRIVATE)/
+	install -m644 $(B)/libexec/libtorch_cpu.so $(DESTDIR)$(PRIVATE)/
+	ln -sf $(PRIVATE)/pt2boxd $(DESTDIR)$(bindir)/pt2boxd
+	install -m644 $(B)/libpt2box.a $(DESTDIR)$(libdir)/
+	install -m755 $(B)/libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/
+	ln -sf libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/libpt2box.so.$(SOMAJOR)
+	ln -sf libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/libpt2box.so
+	install -m644 include/pt2box.h $(DESTDIR)$(includedir)/
+	install -m644 $(B)/pt2box.pc $(DESTDIR)$(libdir)/pkgconfig/
+	install -m644 docs/pt2box.1 $(DESTDIR)$(mandir)/man1/
+compile_commands: ready ## compile_commands.json for editors
+	@tools/compile-commands.sh
+format: ## clang-format everything
+	clang-format -i $(wildcard */*.[ch] */*/*.[ch] */*/*/*.[ch])
+clean: ## remove build/
+	rm -rf build compile_commands.json
+help: ## this list
+	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | sort | expand -t 22
+	@echo "Options: dev=1 (warnings are errors), san=address,undefined, prefix=DIR, DESTDIR=DIR"
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
