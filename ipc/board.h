@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The board of a template: one page that the broker writes and its workers read. */
+#ifndef PT2BOX_IPC_BOARD_H
+#define PT2BOX_IPC_BOARD_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define PB_BOARD_BYTES 4096
+
+struct pb_board {
+	_Atomic uint32_t bell; /* counts control messages to any worker of the template */
+};
+
+#endif

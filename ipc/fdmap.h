@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The numbers of the descriptors that the spawner gives to a role binary, and nothing else is open in it. Policies name
+ * these numbers, so a filter can tell the control socket from anything a process might be sent.
+ */
+#ifndef PT2BOX_IPC_FDMAP_H
+#define PT2BOX_IPC_FDMAP_H
+
+enum pb_fd_common { PB_FD_STDERR = 2 };
+
+/* pt2box-worker: the warden, which forks the template, which forks the workers. */
+enum pb_fd_worker {
+	PB_FD_TEMPLATE_CTL = 3, /* template to broker; closed in the warden and in workers */
+	PB_FD_WORKER_CTL = 4,	/* worker to broker; free in the template until it forks: the lowest free number */
+	PB_FD_WARDEN_LINK = 5,	/* template to warden: the listener, then the pids of workers */
+	PB_FD_WARDEN_CTL = 6,	/* warden to broker */
+	PB_FD_MODEL = 7,	/* sealed model.so */
+	PB_FD_CONSTANTS = 8,	/* sealed constants, may be empty */
+	PB_FD_MANIFEST = 9,	/* sealed manifest */
+	PB_FD_BOARD = 10,	/* one page written by the broker: a futex that says "look at your control socket" */
+	PB_FD_LINK_PEER = 11,	/* warden's end of the link */
+};
+
+/* pt2box-intake. */
+enum pb_fd_intake {
+	PB_FD_RESULT = 3,
+	PB_FD_PACKAGE = 4,
+	PB_FD_OUT_MODEL = 5,
+	PB_FD_OUT_CONSTANTS = 6,
+	PB_FD_OUT_MANIFEST = 7,
+	PB_FD_CONSTANTS_FILE = 8, /* optional */
+};
+
+#endif
