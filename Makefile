@@ -30,8 +30,10 @@ ALL_LDFLAGS := $(SANFLAGS) -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(LDFLAGS)
 RUNTIME_LIBS := -Wl,--no-as-needed -lsleef -ldnnl -lgomp -Wl,--as-needed -lm
 
 # Sources are found, not listed; only the mains are named.
+# Replaces malloc and open in the worker: must not get into anything else.
+INTERPOSE := worker/interpose.c
 src = $(filter-out $(MAINS),$(wildcard $(1)))
-MAINS := broker/main.c broker/intake/main.c worker/main.c client/cmd/main.c confine/policyc.c
+MAINS := broker/main.c broker/intake/main.c worker/main.c client/cmd/main.c confine/policyc.c $(INTERPOSE)
 IPC := $(call src,ipc/*.c)
 CONFINE := $(call src,confine/*.c)
 BROKER := $(call src,broker/*.c)
@@ -125,7 +127,7 @@ $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lmsgpackc -ljansson -lcrypto
 # -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
-$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
 $(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ)

@@ -186,14 +186,6 @@ static bool read_dims(const msgpack_object *o, int32_t *ndim, int64_t *dst)
 	return !in.bad;
 }
 
-static uint64_t elem_size(int32_t dtype)
-{
-	static const uint8_t size[] = {1, 1, 2, 4, 8, 2, 4, 8, 4, 8, 16, 1, 0, 0, 0, 2,
-				       0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 4, 8};
-
-	return dtype >= 0 && (size_t)dtype < sizeof(size) ? size[dtype] : 0;
-}
-
 static bool read_tensor(const msgpack_object *o, bool none_ok, struct pb_lane_tensor *t)
 {
 	struct in in;
@@ -212,8 +204,8 @@ static bool read_tensor(const msgpack_object *o, bool none_ok, struct pb_lane_te
 	t->offset = next_uint(&in, INT64_MAX);
 	if (in.bad || !read_dims(in.at, &t->ndim, t->sizes) || !read_dims(in.at + 1, &ndim2, t->strides))
 		return false;
-	return ndim2 == t->ndim && elem_size(t->dtype) != 0 &&
-	       pb_tensor_extent(t->ndim, t->sizes, t->strides, elem_size(t->dtype), &extent);
+	return ndim2 == t->ndim && pt2box_dtype_size(t->dtype) != 0 &&
+	       pb_tensor_extent(t->ndim, t->sizes, t->strides, pt2box_dtype_size(t->dtype), &extent);
 }
 
 /* An array of at most max_tensors tensors into d->tensors. */
@@ -305,7 +297,7 @@ uint8_t *pb_lane_tensor_data(const struct pb_lane *l, const struct pb_lane_tenso
 	static uint8_t nothing[64] __attribute__((aligned(64)));
 	uint64_t bytes;
 
-	if (t->none || !pb_tensor_extent(t->ndim, t->sizes, t->strides, elem_size(t->dtype), &bytes))
+	if (t->none || !pb_tensor_extent(t->ndim, t->sizes, t->strides, pt2box_dtype_size(t->dtype), &bytes))
 		return NULL;
 	*ret_bytes = bytes;
 	return bytes ? pb_lane_span(l, t->down, t->segment, t->offset, bytes) : nothing;
