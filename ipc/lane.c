@@ -416,6 +416,12 @@ void pb_lane_mark_fault(struct pb_lane *l, uint32_t slot, uint32_t seq)
 		atomic_store_explicit(&down_slot(l, slot)->fault, seq, memory_order_release);
 }
 
+void pb_lane_mark_refused(struct pb_lane *l, uint32_t slot, uint32_t seq)
+{
+	if (slot < l->geo.slots)
+		atomic_store_explicit(&down_slot(l, slot)->refused, seq, memory_order_release);
+}
+
 /* ---- broker ---- */
 
 void pb_lane_look(const struct pb_lane *l, uint32_t slot, struct pb_lane_peek *ret)
@@ -428,6 +434,7 @@ void pb_lane_look(const struct pb_lane *l, uint32_t slot, struct pb_lane_peek *r
 	ret->pending = ret->seq != 0 && ret->seq != ret->done;
 	ret->claimed = ret->pending && (uint32_t)(claim >> 32) == ret->seq && (uint32_t)claim != 0;
 	ret->worker = ((uint32_t)claim - 1) % PB_WORKERS_MAX;
+	ret->refused = ret->seq != 0 && atomic_load_explicit(&d->refused, memory_order_acquire) == ret->seq;
 	ret->fault = ret->seq != 0 && atomic_load_explicit(&d->fault, memory_order_acquire) == ret->seq;
 }
 

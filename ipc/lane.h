@@ -64,8 +64,8 @@ struct pb_lane_down_slot {
 	_Atomic uint64_t claim; /* seq << 32 | worker + 1 */
 	_Atomic uint32_t done;	/* the request that is answered; the client's futex */
 	_Atomic uint32_t fault; /* seq of a run that stored into its read-only inputs */
+	_Atomic uint32_t refused; /* seq of a run that was refused memory */
 	uint32_t len;
-	uint32_t pad;
 	uint8_t payload[];
 };
 
@@ -179,6 +179,9 @@ _Atomic uint32_t *pb_lane_bell_word(const struct pb_lane *l);
 /* The run of this slot stored into its inputs (called from a signal handler). */
 void pb_lane_mark_fault(struct pb_lane *l, uint32_t slot, uint32_t seq);
 
+/* The run of this slot was refused memory: if it dies of that, it is told apart from a crash. */
+void pb_lane_mark_refused(struct pb_lane *l, uint32_t slot, uint32_t seq);
+
 /* ---- broker ---- */
 struct pb_lane_peek {
 	uint32_t seq;	 /* published */
@@ -187,6 +190,7 @@ struct pb_lane_peek {
 	bool claimed;	 /* by ... */
 	uint32_t worker; /* ... this worker */
 	bool fault;	 /* it stored into its inputs */
+	bool refused;	 /* it was refused memory */
 };
 /* Look at a slot without trusting it. */
 void pb_lane_look(const struct pb_lane *l, uint32_t slot, struct pb_lane_peek *ret);

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections: who a client is (the kernel says), what it may ask, how it is closed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "broker/broker.h"
+
+#define OVERFLOW_UID 65534u
+
+void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds)
+{
+	/* A client that lets its socket fill up, or has gone, is found by the next event on it. */
+	if (c->source.fd >= 0 && pb_send(c->source.fd, id, msg, fds, n_fds, NULL))
+		shutdown(c->source.fd, SHUT_RDWR);
+}
+
+void pb_client_fail(struct pb_broker *b, struct pb_client *c, uint64_t request, const struct pt2box_error *e)
+{
+	struct pb_msg_failed m = {.request = request,
+				  .status = e->status,
+				  .sys_errno = e->sys_errno,
+				  .signal = e->signal};
+
+	(void)b;
+	pb_text_escape(m.text, sizeof(m.text), e->text, strlen(e->text));
+	pb_client_send(c, PB_MSG_failed, &m, NULL, 0);
+}
+
+void pb_client_close(struct pb_broker *b, struct pb_client *c)
+{
+	struct pb_client **p = &b->clients;
+
+	while (*p && *p != c)
+		p = &(*p)->next;
+	if (*p)
+		*p = c->next;
+	pb_log(b, "client %s (pid %d) closed", c->tenant, c->pid);
+	while (c->models)
+		pb_model_end(b, c->models);
+	pb_loop_remove(b, &c->source);
+	free(c);
+	if (b->config.embedded_fd >= 0)
+		b->stop = true;
+}
+
+static void hello(struct pb_broker *b, struct pb_client *c, const struct pb_msg_hello *m)
+{
+	struct pb_msg_hello_ok ok = {.version = PB_PROTOCOL_VERSION, .pid = (uint64_t)getpid()};
+	struct pt2box_error e;
+
+	(void)b;
+	if (m->version != PB_PROTOCOL_VERSION) {
+		pb_error_set(&e, PT2BOX_PROTOCOL, "the client speaks protocol %llu, this broker speaks %d",
+			     (unsigned long long)m->version, PB_PROTOCOL_VERSION);
+		pb_client_fail(b, c, 0, &e);
+		return;
+	}
+	c->state = PB_STATE_READY;
+	snprintf(c->program, sizeof(c->program), "%s", m->program);
+	snprintf(ok.tenant, sizeof(ok.tenant), "%s", c->tenant);
+	pb_client_send(c, PB_MSG_hello_ok, &ok, NULL, 0);
+}
+
+static void not_found(struct pb_broker *b, struct pb_client *c, uint64_t request, const char *what)
+{
+	struct pt2box_error e;
+
+	pb_error_set(&e, PT2BOX_NOT_FOUND, "no such %s", what);
+	pb_client_fail(b, c, request, &e);
+}
+
+static void unload(struct pb_broker *b, struct pb_client *c, const struct pb_msg_unload *m)
+{
+	struct pb_model_rec *model = pb_model_find(c, m->model);
+	struct pb_msg_done done = {.request = m->request};
+
+	if (!model) {
+		not_found(b, c, m->request, "model");
+		return;
+	}
+	pb_model_end(b, model);
+	pb_client_send(c, PB_MSG_done, &done, NULL, 0);
+}
+
+static void describe(struct pb_broker *b, struct pb_client *c, const struct pb_msg_describe *m)
+{
+	struct pb_model_rec *model = pb_model_find(c, m->model);
+	struct pb_msg_inspected r = {.request = m->request};
+
+	if (!model || model->out_manifest < 0)
+		not_found(b, c, m->request, "model");
+	else
+		pb_client_send(c, PB_MSG_inspected, &r, &model->out_manifest, 1);
+}
+
+static void handle(struct pb_broker *b, struct pb_client *c)
+{
+	union pb_msg *m = &b->rx.msg;
+	struct pb_lane_rec *lane;
+
+	switch ((enum pb_msg_id)b->rx.row->id) {
+	case PB_MSG_hello:
+		hello(b, c, &m->hello);
+		break;
+	case PB_MSG_load:
+		pb_model_load(b, c, &m->load, pb_fds_take(&b->rx.fds, 0));
+		break;
+	case PB_MSG_constants:
+		pb_model_give_constants(b, c, m->constants.request, pb_fds_take(&b->rx.fds, 0));
+		break;
+	case PB_MSG_inspect:
+		pb_model_inspect(b, c, &m->inspect, pb_fds_take(&b->rx.fds, 0));
+		break;
+	case PB_MSG_lane_open:
+		pb_lanes_open(b, c, &m->lane_open);
+		break;
+	case PB_MSG_lane_grow:
+		pb_lanes_grow(b, c, &m->lane_grow);
+		break;
+	case PB_MSG_lane_close:
+		lane = pb_lanes_find(c, m->lane_close.lane);
+		if (lane)
+			pb_lanes_free(b, lane);
+		break;
+	case PB_MSG_segment_close:
+		pb_lanes_close_segment(b, c, &m->segment_close);
+		break;
+	case PB_MSG_unload:
+		unload(b, c, &m->unload);
+		break;
+	case PB_MSG_cancel:
+		pb_lanes_cancel(b, c, &m->cancel);
+		break;
+	case PB_MSG_doctor:
+		pb_report_doctor(b, c, m->doctor.request);
+		break;
+	case PB_MSG_ps:
+		pb_report_ps(b, c, m->ps.request);
+		break;
+	case PB_MSG_describe:
+		describe(b, c, &m->describe);
+		break;
+	default:
+		break;
+	}
+}
+
+static void client_ready(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct pb_client *c = s->object;
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	pb_status st;
+
+	(void)events;
+	st = pb_recv(s->fd, PB_CLIENT, PB_BROKER, c->state, true, &b->rx, &e);
+	if (st == PT2BOX_NOT_FOUND)
+		return;
+	if (st == PT2BOX_PROTOCOL)
+		pb_client_fail(b, c, 0, &e); /* then it loses its connection, and only it */
+	if (st) {
+		pb_client_close(b, c);
+		return;
+	}
+	handle(b, c);
+	pb_fds_close(&b->rx.fds);
+}
+
+static unsigned count_uid(const struct pb_broker *b, uid_t uid)
+{
+	unsigned n = 0;
+
+	for (const struct pb_client *c = b->clients; c; c = c->next)
+		n += c->uid == uid;
+	return n;
+}
+
+pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err)
+{
+	PB_CLEANUP(pb_close_fd) int fd = fd_take;
+	struct ucred cred = {0};
+	socklen_t len = sizeof(cred);
+	struct pb_client *c;
+	pb_status st;
+
+	/* The tenant comes from the kernel, never from bytes. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+		return pb_error_sys(err, "peer credentials");
+	if (b->config.embedded_fd < 0 && cred.uid == OVERFLOW_UID)
+		return pb_error_set(err, PT2BOX_DENIED, "a peer without a uid of its own");
+	if (count_uid(b, cred.uid) >= PB_CLIENTS_PER_UID)
+		return pb_error_set(err, PT2BOX_LIMIT, "too many connections of uid %u", cred.uid);
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a client");
+	c->state = PB_STATE_NEW;
+	c->uid = cred.uid;
+	c->pid = cred.pid;
+	snprintf(c->tenant, sizeof(c->tenant), "uid %u", cred.uid);
+	c->next_model = c->next_lane = 1;
+	c->source = (struct pb_source){pb_take_fd(&fd), client_ready, c};
+	st = pb_loop_add(b, &c->source, err);
+	if (st) {
+		close(c->source.fd);
+		free(c);
+		return st;
+	}
+	c->next = b->clients;
+	b->clients = c;
+	return PT2BOX_OK;
+}

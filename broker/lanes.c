@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lanes: their memory is made and sealed here, handed to both ends, and looked at for overruns. Of its contents the
+ * broker believes only that a slot's numbers say something about that slot.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker.h"
+
+/* How often lanes are looked at while they are open: half of what a deadline may be late. */
+#define WATCH_NS 20000000u
+
+struct pb_lane_rec *pb_lanes_find(struct pb_client *c, uint64_t id)
+{
+	for (struct pb_model_rec *m = c->models; m; m = m->next)
+		for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+			if (l->id == id)
+				return l;
+	return NULL;
+}
+
+static void fail_request(struct pb_broker *b, struct pb_client *c, uint64_t request, pb_status st, const char *text)
+{
+	struct pt2box_error e;
+
+	pb_error_set(&e, st, "%s", text);
+	pb_client_fail(b, c, request, &e);
+}
+
+static uint64_t round_bytes(uint64_t want)
+{
+	uint64_t b = PB_LANE_BYTES_MIN;
+
+	while (b < want)
+		b <<= 1;
+	return b;
+}
+
+static pb_status charge(struct pb_client *c, uint64_t bytes, struct pt2box_error *err)
+{
+	if (bytes > PB_LANE_BYTES_PER_CLIENT - c->lane_bytes)
+		return pb_error_set(err, PT2BOX_LIMIT, "lanes of one connection may hold %llu bytes",
+				    (unsigned long long)PB_LANE_BYTES_PER_CLIENT);
+	c->lane_bytes += bytes;
+	return PT2BOX_OK;
+}
+
+static void free_segment(struct pb_segment_rec *s)
+{
+	pb_close_fd(&s->fd_ro);
+	pb_close_fd(&s->fd_rw);
+	free(s);
+}
+
+void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
+{
+	struct pb_model_rec *m = l->model;
+	struct pb_msg_detach d = {.lane = l->id};
+	struct pb_lane_rec **p = &m->lanes;
+
+	while (*p && *p != l)
+		p = &(*p)->next;
+	if (*p)
+		*p = l->next;
+	if (m->state == PB_M_READY)
+		pb_workers_send(b, m, PB_MSG_detach, &d, NULL, 0);
+	if (m->client)
+		m->client->lane_bytes -= l->bytes;
+	while (l->segments) {
+		struct pb_segment_rec *s = l->segments;
+
+		l->segments = s->next;
+		free_segment(s);
+	}
+	pb_lane_unmap(&l->lane);
+	pb_close_fd(&l->up_rw);
+	pb_close_fd(&l->up_ro);
+	pb_close_fd(&l->down_rw);
+	pb_close_fd(&l->down_ro);
+	free(l);
+}
+
+static struct pb_msg_attach attach_message(const struct pb_lane_rec *l)
+{
+	return (struct pb_msg_attach){.lane = l->id,
+				      .slots = l->lane.geo.slots,
+				      .slot_bytes = l->lane.geo.slot_bytes,
+				      .up_bytes = l->lane.geo.up_bytes,
+				      .down_bytes = l->lane.geo.down_bytes};
+}
+
+pb_status pb_lanes_attach_all(struct pb_model_rec *m, uint32_t w)
+{
+	struct pb_msg_copy_inputs copy = {.on = 1};
+	int ctl = m->worker[w].ctl.fd;
+	pb_status st = PT2BOX_OK;
+
+	if (m->copy_inputs)
+		st = pb_send(ctl, PB_MSG_copy_inputs, &copy, NULL, 0, NULL);
+	for (struct pb_lane_rec *l = m->lanes; l && !st; l = l->next) {
+		struct pb_msg_attach a = attach_message(l);
+		int fds[2] = {l->up_ro, l->down_rw};
+
+		st = pb_send(ctl, PB_MSG_attach, &a, fds, 2, NULL);
+		for (struct pb_segment_rec *s = l->segments; s && !st; s = s->next) {
+			struct pb_msg_attach_segment as = {.lane = l->id, .segment = s->id, .down = s->down,
+							   .bytes = s->bytes};
+
+			st = pb_send(ctl, PB_MSG_attach_segment, &as, s->down ? &s->fd_rw : &s->fd_ro, 1, NULL);
+		}
+	}
+	pb_board_ring(m);
+	return st;
+}
+
+static pb_status make_lane(struct pb_lane_rec *l, const struct pb_lane_geometry *geo, struct pt2box_error *err)
+{
+	uint64_t up, down, control;
+	pb_status st = pb_lane_sizes(geo, &up, &down, &control);
+
+	if (st)
+		return pb_error_set(err, st, "a lane of that size cannot be made");
+	st = pb_memfd("pt2box-up", up, &l->up_rw, err);
+	if (!st)
+		st = pb_memfd("pt2box-down", down, &l->down_rw, err);
+	if (!st)
+		st = pb_fd_readonly(l->up_rw, &l->up_ro, err);
+	if (!st)
+		st = pb_fd_readonly(l->down_rw, &l->down_ro, err);
+	if (!st)
+		st = pb_lane_map(&l->lane, PB_LANE_BROKER, geo, l->up_rw, l->down_rw, err);
+	return st;
+}
+
+static uint32_t count_lanes(const struct pb_model_rec *m)
+{
+	uint32_t n = 0;
+
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		n++;
+	return n;
+}
+
+void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_open *msg)
+{
+	struct pb_model_rec *m = pb_model_find(c, msg->model);
+	struct pb_lane_geometry geo = {.slots = PB_LANE_SLOTS,
+				       .up_bytes = round_bytes(msg->up_bytes),
+				       .down_bytes = round_bytes(msg->down_bytes)};
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pb_msg_attach a;
+	struct pb_msg_lane r;
+	struct pb_lane_rec *l;
+
+	if (!m || !m->announced) {
+		fail_request(b, c, msg->request, PT2BOX_NOT_FOUND, "no such model");
+		return;
+	}
+	geo.slot_bytes = pb_lane_slot_bytes((uint32_t)m->n_inputs, (uint32_t)m->n_outputs);
+	l = calloc(1, sizeof(*l));
+	if (!l || count_lanes(m) >= PB_LANES_PER_MODEL || charge(c, geo.up_bytes + geo.down_bytes, &e)) {
+		free(l);
+		fail_request(b, c, msg->request, PT2BOX_LIMIT, "no more lanes, or no more memory for lanes");
+		return;
+	}
+	l->model = m;
+	l->id = c->next_lane++;
+	l->up_rw = l->up_ro = l->down_rw = l->down_ro = -1;
+	l->next_segment = 1;
+	l->bytes = geo.up_bytes + geo.down_bytes;
+	l->next = m->lanes;
+	m->lanes = l;
+	if (make_lane(l, &geo, &e)) {
+		pb_client_fail(b, c, msg->request, &e);
+		pb_lanes_free(b, l);
+		return;
+	}
+	a = attach_message(l);
+	pb_workers_send(b, m, PB_MSG_attach, &a, (int[]){l->up_ro, l->down_rw}, 2);
+	r = (struct pb_msg_lane){.request = msg->request,
+				 .lane = l->id,
+				 .slots = geo.slots,
+				 .slot_bytes = geo.slot_bytes,
+				 .up_bytes = geo.up_bytes,
+				 .down_bytes = geo.down_bytes};
+	pb_client_send(c, PB_MSG_lane, &r, (int[]){l->up_rw, l->down_ro}, 2);
+}
+
+void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_grow *msg)
+{
+	struct pb_lane_rec *l = pb_lanes_find(c, msg->lane);
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	uint64_t bytes = round_bytes(msg->bytes);
+	struct pb_msg_attach_segment as;
+	struct pb_msg_segment r;
+	struct pb_segment_rec *s;
+	uint32_t n = 0;
+
+	if (!l) {
+		fail_request(b, c, msg->request, PT2BOX_NOT_FOUND, "no such lane");
+		return;
+	}
+	for (s = l->segments; s; s = s->next)
+		n += s->down == (msg->down != 0);
+	s = calloc(1, sizeof(*s));
+	if (!s || n >= PB_LANE_SEGMENTS_MAX || charge(c, bytes, &e)) {
+		free(s);
+		fail_request(b, c, msg->request, PT2BOX_LIMIT, "the lane cannot grow further");
+		return;
+	}
+	s->fd_ro = s->fd_rw = -1;
+	s->id = l->next_segment++;
+	s->down = msg->down;
+	s->bytes = bytes;
+	l->bytes += bytes;
+	s->next = l->segments;
+	l->segments = s;
+	if (pb_memfd("pt2box-segment", bytes, &s->fd_rw, &e) || pb_fd_readonly(s->fd_rw, &s->fd_ro, &e)) {
+		pb_client_fail(b, c, msg->request, &e);
+		l->segments = s->next;
+		l->bytes -= bytes;
+		c->lane_bytes -= bytes;
+		free_segment(s);
+		return;
+	}
+	as = (struct pb_msg_attach_segment){.lane = l->id, .segment = s->id, .down = s->down, .bytes = bytes};
+	pb_workers_send(b, l->model, PB_MSG_attach_segment, &as, s->down ? &s->fd_rw : &s->fd_ro, 1);
+	r = (struct pb_msg_segment){.request = msg->request, .lane = l->id, .segment = s->id, .down = s->down,
+				    .bytes = bytes};
+	pb_client_send(c, PB_MSG_segment, &r, s->down ? &s->fd_ro : &s->fd_rw, 1);
+}
+
+void pb_lanes_close_segment(struct pb_broker *b, struct pb_client *c, const struct pb_msg_segment_close *msg)
+{
+	struct pb_lane_rec *l = pb_lanes_find(c, msg->lane);
+	struct pb_msg_detach_segment d = {.lane = msg->lane, .segment = msg->segment};
+
+	for (struct pb_segment_rec **p = l ? &l->segments : NULL; p && *p; p = &(*p)->next) {
+		struct pb_segment_rec *s = *p;
+
+		if (s->id != msg->segment)
+			continue;
+		*p = s->next;
+		l->bytes -= s->bytes;
+		c->lane_bytes -= s->bytes;
+		free_segment(s);
+		pb_workers_send(b, l->model, PB_MSG_detach_segment, &d, NULL, 0);
+		return;
+	}
+}
+
+bool pb_lanes_refused(const struct pb_model_rec *m, uint32_t w)
+{
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+			struct pb_lane_peek p;
+
+			pb_lane_look(&l->lane, s, &p);
+			if (p.claimed && p.worker == w && p.refused)
+				return true;
+		}
+	return false;
+}
+
+/* It stored into an input: from now on this package gets copies, and the run is repeated from intact inputs. */
+static void mark_writes_inputs(struct pb_broker *b, struct pb_model_rec *m)
+{
+	struct pb_msg_copy_inputs copy = {.on = 1};
+
+	pb_log(b, "model %u writes its inputs: it gets copies", m->id);
+	m->copy_inputs = true;
+	pb_workers_send(b, m, PB_MSG_copy_inputs, &copy, NULL, 0);
+}
+
+void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status status, int signal,
+			  const char *text, bool segv)
+{
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+			struct pb_lane_peek p;
+
+			pb_lane_look(&l->lane, s, &p);
+			if (!p.claimed || p.worker != w)
+				continue;
+			if (segv && p.fault && !m->copy_inputs) {
+				mark_writes_inputs(b, m);
+				pb_lane_requeue(&l->lane, s, p.seq);
+			} else {
+				pb_lane_fail(&l->lane, s, p.seq, status, signal, text);
+			}
+		}
+}
+
+void pb_lanes_fail_all(struct pb_model_rec *m, pb_status status, int signal, const char *text)
+{
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+			struct pb_lane_peek p;
+
+			pb_lane_look(&l->lane, s, &p);
+			if (p.pending)
+				pb_lane_fail(&l->lane, s, p.seq, status, signal, text);
+		}
+}
+
+void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_msg_cancel *msg)
+{
+	struct pb_lane_rec *l = pb_lanes_find(c, msg->lane);
+	struct pb_lane_peek p;
+
+	if (!l || msg->slot >= l->lane.geo.slots)
+		return;
+	pb_lane_look(&l->lane, (uint32_t)msg->slot, &p);
+	if (p.pending && p.seq == msg->seq && p.claimed && p.worker < l->model->n_workers)
+		pb_worker_kill(b, l->model, p.worker, PT2BOX_CANCELLED);
+}
+
+/* First sight of a running slot starts its clock; a run that overstays it is killed. */
+static void watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, uint64_t now)
+{
+	struct pb_slot_watch *w = &l->watch[slot];
+	struct pb_model_rec *m = l->model;
+	struct pb_lane_peek p;
+
+	pb_lane_look(&l->lane, slot, &p);
+	if (!p.claimed) {
+		w->running = false;
+		return;
+	}
+	if (!w->running || w->seq != p.seq || w->worker != p.worker) {
+		*w = (struct pb_slot_watch){.seq = p.seq, .worker = p.worker, .since_ns = now, .running = true};
+		return;
+	}
+	if (m->run_deadline_ms < 0 || now - w->since_ns < (uint64_t)m->run_deadline_ms * 1000000u)
+		return;
+	/* A claim by a worker that does not live is a lie of one that does: answer it, so that it cannot hang anyone. */
+	if (p.worker < m->n_workers && m->worker[p.worker].state == PB_W_READY)
+		pb_worker_kill(b, m, p.worker, PT2BOX_MODEL_TIMEOUT);
+	else if (p.worker >= m->n_workers || m->worker[p.worker].state == PB_W_NONE)
+		pb_lane_fail(&l->lane, slot, p.seq, PT2BOX_MODEL_TIMEOUT, 0, "the run overran its deadline");
+}
+
+uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++)
+			watch_slot(b, l, s, now);
+		next = now + WATCH_NS;
+	}
+	for (uint32_t w = 0; w < m->n_workers; w++)
+		if (m->worker[w].state == PB_W_NONE && m->template_ready) {
+			if (m->worker[w].retry_ns <= now)
+				pb_workers_continue(b, m);
+			next = now + WATCH_NS;
+		}
+	return next;
+}

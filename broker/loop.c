@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The epoll loop: one event at a time, then the deadlines. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+
+pb_status pb_loop_add(struct pb_broker *b, struct pb_source *s, struct pt2box_error *err)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = s};
+
+	if (epoll_ctl(b->epoll, EPOLL_CTL_ADD, s->fd, &ev) != 0)
+		return pb_error_sys(err, "epoll");
+	return PT2BOX_OK;
+}
+
+void pb_loop_remove(struct pb_broker *b, struct pb_source *s)
+{
+	if (s->fd < 0)
+		return;
+	epoll_ctl(b->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	close(s->fd);
+	s->fd = -1;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Look at every deadline; when is the next? */
+static uint64_t tick(struct pb_broker *b)
+{
+	uint64_t now = pb_now_ns(), next = UINT64_MAX;
+
+	for (struct pb_client *c = b->clients; c; c = c->next)
+		for (struct pb_model_rec *m = c->models, *after; m; m = after) {
+			after = m->next; /* a tick may end the model */
+			next = earlier(next, pb_model_tick(b, m, now));
+		}
+	for (struct pb_model_rec *m = b->orphans, *after; m; m = after) {
+		after = m->next;
+		next = earlier(next, pb_model_tick(b, m, now));
+	}
+	return next;
+}
+
+static int timeout_ms(uint64_t next)
+{
+	uint64_t now = pb_now_ns();
+
+	if (next == UINT64_MAX)
+		return -1;
+	if (next <= now)
+		return 0;
+	return (int)((next - now + 999999) / 1000000 > 60000 ? 60000 : (next - now + 999999) / 1000000);
+}
+
+void pb_loop_run(struct pb_broker *b)
+{
+	struct epoll_event ev;
+
+	while (!b->stop) {
+		int n = epoll_wait(b->epoll, &ev, 1, timeout_ms(tick(b)));
+
+		if (n == 1) {
+			struct pb_source *s = ev.data.ptr;
+
+			s->ready(b, s, ev.events);
+		} else if (n < 0 && errno != EINTR) {
+			pb_log(b, "epoll_wait failed");
+			return;
+		}
+	}
+}
+
+void pb_log(const struct pb_broker *b, const char *fmt, ...)
+{
+	char raw[1024], line[1200];
+	va_list ap;
+	int n;
+
+	if (!b->config.verbose)
+		return;
+	va_start(ap, fmt);
+	n = vsnprintf(raw, sizeof(raw), fmt, ap);
+	va_end(ap);
+	pb_text_escape(line, sizeof(line), raw, n < 0 ? 0 : (size_t)n < sizeof(raw) ? (size_t)n : sizeof(raw) - 1);
+	fprintf(stderr, "pt2boxd: %s\n", line);
+}

@@ -1,0 +1,798 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a loaded model: package in, intake, decision on the backend, template, ready; and how it ends. A model
+ * that fails says why once, to the client that asked.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <msgpack.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "broker/broker.h"
+
+#define RESTARTS_MAX 5
+#define INTAKE_DEADLINE_NS (60ull * 1000000000u)
+
+static const char *const phase_names[] = {
+	"starting the process", "closing the sandbox", "checking the code", "linking", "running constructors",
+	"making the container", "setting constants",   "forking",	    "serving",
+};
+
+struct pb_model_rec *pb_model_find(struct pb_client *c, uint64_t id)
+{
+	for (struct pb_model_rec *m = c->models; m; m = m->next)
+		if (m->id == id)
+			return m;
+	return NULL;
+}
+
+static struct pb_model_rec *find_spawn(struct pb_broker *b, uint64_t id)
+{
+	for (struct pb_client *c = b->clients; c; c = c->next)
+		for (struct pb_model_rec *m = c->models; m; m = m->next)
+			if (m->spawn_id == id)
+				return m;
+	for (struct pb_model_rec *m = b->orphans; m; m = m->next)
+		if (m->spawn_id == id)
+			return m;
+	return NULL;
+}
+
+static struct pb_model_rec *model_new(struct pb_client *c, uint64_t request)
+{
+	struct pb_model_rec *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	m->client = c;
+	m->id = c->next_model++;
+	m->request = request;
+	m->begun_ns = pb_now_ns();
+	m->deadline_ns = UINT64_MAX;
+	m->package_fd = m->constants_fd = m->out_model = m->out_constants = m->out_manifest = m->board_fd = -1;
+	m->result.fd = m->errors.fd = m->warden.fd = m->template_ctl.fd = -1;
+	m->forking = -1;
+	for (int i = 0; i < PB_WORKERS_MAX; i++)
+		m->worker[i].ctl.fd = -1;
+	m->next = c->models;
+	c->models = m;
+	c->n_models++;
+	return m;
+}
+
+static void unlink_model(struct pb_model_rec **list, struct pb_model_rec *m)
+{
+	while (*list && *list != m)
+		list = &(*list)->next;
+	if (*list)
+		*list = m->next;
+	m->next = NULL;
+}
+
+static void close_process_fds(struct pb_broker *b, struct pb_model_rec *m)
+{
+	pb_loop_remove(b, &m->result);
+	pb_loop_remove(b, &m->errors);
+	pb_loop_remove(b, &m->warden);
+	pb_loop_remove(b, &m->template_ctl);
+	for (int i = 0; i < PB_WORKERS_MAX; i++) {
+		pb_loop_remove(b, &m->worker[i].ctl);
+		m->worker[i].state = PB_W_NONE;
+	}
+	m->template_ready = false;
+	m->forking = -1;
+}
+
+static void model_free(struct pb_broker *b, struct pb_model_rec *m)
+{
+	int *fds[] = {&m->package_fd,	 &m->constants_fd, &m->out_model, &m->out_constants,
+		      &m->out_manifest, &m->board_fd};
+
+	while (m->lanes)
+		pb_lanes_free(b, m->lanes);
+	close_process_fds(b, m);
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		pb_close_fd(fds[i]);
+	if (m->board)
+		munmap(m->board, PB_BOARD_BYTES);
+	pb_manifest_free(m->manifest);
+	free(m->layers);
+	free(m);
+}
+
+static void send_kill(struct pb_broker *b, struct pb_model_rec *m)
+{
+	struct pb_msg_spawn_kill k = {.id = m->spawn_id};
+
+	if (m->spawn_id && !m->kill_sent)
+		(void)!pb_send(b->spawner.fd, PB_MSG_spawn_kill, &k, NULL, 0, NULL);
+	m->kill_sent = true;
+}
+
+void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
+{
+	if (m->client) {
+		unlink_model(&m->client->models, m);
+		m->client->n_models--;
+		m->client = NULL;
+		m->next = b->orphans;
+		b->orphans = m;
+	}
+	m->state = PB_M_ENDING;
+	while (m->lanes)
+		pb_lanes_free(b, m->lanes);
+	if (m->spawn_id) {
+		send_kill(b, m); /* the record goes when the process has */
+		return;
+	}
+	unlink_model(&b->orphans, m);
+	model_free(b, m);
+}
+
+/* The load has failed: say so and end. */
+static void load_failed(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *e)
+{
+	pb_log(b, "model %u: %s: %s", m->id, pt2box_status_name(e->status), e->text);
+	if (m->client)
+		pb_client_fail(b, m->client, m->request, e);
+	pb_model_end(b, m);
+}
+
+/* ---- intake ---- */
+
+static void read_errors(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct pb_model_rec *m = s->object;
+	char buf[4096], safe[512];
+	ssize_t n = read(s->fd, buf, sizeof(buf));
+
+	(void)events;
+	if (n <= 0) {
+		if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			pb_loop_remove(b, s);
+		return;
+	}
+	pb_text_escape(safe, sizeof(safe), buf, n > 400 ? 400 : (size_t)n);
+	snprintf(m->errors_tail, sizeof(m->errors_tail), "%s", safe);
+	pb_log(b, "model %u says: %s", m->id, safe);
+}
+
+static void read_result(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct pb_model_rec *m = s->object;
+	ssize_t n = read(s->fd, m->result_buf + m->result_len, sizeof(m->result_buf) - m->result_len);
+
+	(void)events;
+	if (n > 0)
+		m->result_len += (size_t)n;
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		pb_loop_remove(b, s);
+	if (m->result_len == sizeof(m->result_buf))
+		pb_loop_remove(b, s); /* longer than any result can be: it will not decode */
+}
+
+/* A pipe whose read end is in the loop; *ret_write is for the child. */
+static pb_status make_pipe(struct pb_broker *b, struct pb_source *s, struct pb_model_rec *m,
+			   void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), int *ret_write,
+			   struct pt2box_error *err)
+{
+	int p[2];
+	pb_status st;
+
+	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) != 0)
+		return pb_error_sys(err, "pipe");
+	*s = (struct pb_source){p[0], ready, m};
+	st = pb_loop_add(b, s, err);
+	if (st) {
+		close(p[0]);
+		close(p[1]);
+		s->fd = -1;
+		return st;
+	}
+	*ret_write = p[1];
+	return PT2BOX_OK;
+}
+
+static pb_status start_intake(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
+{
+	struct pb_msg_spawn_intake s = {.id = ++b->next_spawn, .inspect = m->inspect_only,
+					.max_bytes = PB_PACKAGE_BYTES_MAX};
+	PB_CLEANUP(pb_close_fd) int err_w = -1;
+	PB_CLEANUP(pb_close_fd) int res_w = -1;
+	int fds[7];
+	pb_status st;
+
+	if (pb_memfd_unsealed("pt2box-model", &m->out_model, err) ||
+	    pb_memfd_unsealed("pt2box-constants", &m->out_constants, err) ||
+	    pb_memfd_unsealed("pt2box-manifest", &m->out_manifest, err))
+		return PT2BOX_SYSTEM;
+	st = make_pipe(b, &m->errors, m, read_errors, &err_w, err);
+	if (!st)
+		st = make_pipe(b, &m->result, m, read_result, &res_w, err);
+	if (st)
+		return st;
+	snprintf(s.model, sizeof(s.model), "%s", m->opt.model);
+	fds[0] = err_w;
+	fds[1] = res_w;
+	fds[2] = m->package_fd;
+	fds[3] = m->out_model;
+	fds[4] = m->out_constants;
+	fds[5] = m->out_manifest;
+	fds[6] = m->constants_fd;
+	st = pb_send(b->spawner.fd, PB_MSG_spawn_intake, &s, fds, m->constants_fd >= 0 ? 7 : 6, err);
+	if (st)
+		return st;
+	m->spawn_id = (uint32_t)s.id;
+	m->state = PB_M_INTAKE;
+	m->deadline_ns = pb_now_ns() + INTAKE_DEADLINE_NS;
+	return PT2BOX_OK;
+}
+
+/* What a client may hand in: a regular file or memfd, readable. */
+static pb_status check_file(int fd, const char *what, struct pt2box_error *err)
+{
+	struct stat sb;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (fstat(fd, &sb) != 0 || flags < 0)
+		return pb_error_sys(err, "%s", what);
+	if (S_ISDIR(sb.st_mode))
+		return pb_error_set(err, PT2BOX_BAD_FD, "%s is a directory: pack it into one .pt2 file", what);
+	if (!S_ISREG(sb.st_mode))
+		return pb_error_set(err, PT2BOX_BAD_FD, "%s is not a regular file", what);
+	if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH))
+		return pb_error_set(err, PT2BOX_BAD_FD, "%s is not open for reading", what);
+	return PT2BOX_OK;
+}
+
+static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, bool inspect, int fd_take)
+{
+	PB_CLEANUP(pb_close_fd) int fd = fd_take;
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pb_model_rec *m;
+
+	if (check_file(fd, "the package", &e)) {
+		pb_client_fail(b, c, opt->request, &e);
+		return;
+	}
+	if (c->n_models >= PB_MODELS_PER_CLIENT) {
+		pb_error_set(&e, PT2BOX_LIMIT, "a connection may hold %d models", PB_MODELS_PER_CLIENT);
+		pb_client_fail(b, c, opt->request, &e);
+		return;
+	}
+	m = model_new(c, opt->request);
+	if (!m) {
+		pb_error_set(&e, PT2BOX_NO_MEMORY, "the broker has no memory for a model");
+		pb_client_fail(b, c, opt->request, &e);
+		return;
+	}
+	m->opt = *opt;
+	m->inspect_only = inspect;
+	m->package_fd = pb_take_fd(&fd);
+	if (opt->constants) {
+		m->state = PB_M_WAIT_CONSTANTS;
+		m->deadline_ns = pb_now_ns() + INTAKE_DEADLINE_NS;
+	} else if (start_intake(b, m, &e)) {
+		load_failed(b, m, &e);
+	}
+}
+
+static bool one_of(const char *s, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(s, *list) == 0)
+			return true;
+	return false;
+}
+
+static pb_status check_options(const struct pb_msg_load *m, struct pt2box_error *err)
+{
+	static const char *const backends[] = {"auto", "native", "torch", NULL};
+	static const char *const profiles[] = {"default", "strict", NULL};
+
+	if (!one_of(m->backend, backends))
+		return pb_error_set(err, PT2BOX_USAGE, "backend must be auto, native or torch");
+	if (strcmp(m->backend, "torch") == 0)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the torch backend is not in this version");
+	if (!one_of(m->profile, profiles))
+		return pb_error_set(err, PT2BOX_USAGE, "profile must be default or strict");
+	if (m->runners < 1)
+		return pb_error_set(err, PT2BOX_USAGE, "runners must be 1 to %d", PB_WORKERS_MAX);
+	if (m->load_deadline_ms < 0 || m->run_deadline_ms < -1)
+		return pb_error_set(err, PT2BOX_USAGE, "a deadline must be positive");
+	return PT2BOX_OK;
+}
+
+void pb_model_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	if (check_options(m, &e)) {
+		close(package_fd_take);
+		pb_client_fail(b, c, m->request, &e);
+		return;
+	}
+	begin(b, c, m, false, package_fd_take);
+}
+
+void pb_model_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take)
+{
+	struct pb_msg_load opt = {.request = m->request, .runners = 1};
+
+	snprintf(opt.model, sizeof(opt.model), "%s", m->model);
+	begin(b, c, &opt, true, package_fd_take);
+}
+
+void pb_model_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	for (struct pb_model_rec *m = c->models; m; m = m->next) {
+		if (m->request != request || m->state != PB_M_WAIT_CONSTANTS)
+			continue;
+		m->constants_fd = fd_take;
+		if (check_file(fd_take, "the constants file", &e) || start_intake(b, m, &e))
+			load_failed(b, m, &e);
+		return;
+	}
+	close(fd_take);
+	pb_error_set(&e, PT2BOX_NOT_FOUND, "no load waits for constants");
+	pb_client_fail(b, c, request, &e);
+}
+
+/* [status, text] from intake, a few bytes that a hostile package may have had a hand in. */
+static pb_status decode_result(const struct pb_model_rec *m, struct pt2box_error *err)
+{
+	msgpack_unpacked u;
+	pb_status st = PT2BOX_PKG_REJECTED;
+	size_t off = 0;
+
+	if (m->result_len == 0 || pb_msgpack_scan(m->result_buf, m->result_len, 3))
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "intake ended without a result");
+	msgpack_unpacked_init(&u);
+	if (msgpack_unpack_next(&u, (const char *)m->result_buf, m->result_len, &off) == MSGPACK_UNPACK_SUCCESS &&
+	    u.data.type == MSGPACK_OBJECT_ARRAY && u.data.via.array.size == 2 &&
+	    u.data.via.array.ptr[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+	    u.data.via.array.ptr[0].via.u64 <= 255 && u.data.via.array.ptr[1].type == MSGPACK_OBJECT_STR) {
+		char text[480];
+
+		pb_text_escape(text, sizeof(text), u.data.via.array.ptr[1].via.str.ptr,
+			       u.data.via.array.ptr[1].via.str.size);
+		st = (pb_status)u.data.via.array.ptr[0].via.u64;
+		if (st)
+			pb_error_set(err, st, "%s", text);
+	} else {
+		pb_error_set(err, PT2BOX_PKG_REJECTED, "intake gave no readable result");
+	}
+	msgpack_unpacked_destroy(&u);
+	return st;
+}
+
+/* Native wants every import; what is absent is named. */
+static pb_status choose_backend(struct pb_model_rec *m, struct pt2box_error *err)
+{
+	const struct pb_manifest *mf = m->manifest;
+	char list[360] = "";
+	uint32_t n = 0;
+
+	snprintf(m->backend, sizeof(m->backend), "native");
+	for (uint32_t i = 0; i < mf->n_imports; i++) {
+		size_t used = strlen(list);
+
+		if (mf->imports[i].state != PB_SHIM_IS_ABSENT && mf->imports[i].state != PB_SHIM_IS_PROXIED)
+			continue;
+		n++;
+		snprintf(list + used, sizeof(list) - used, "%s%s%s%s", used ? "; " : "", mf->imports[i].name,
+			 mf->imports[i].note[0] ? ": " : "", mf->imports[i].note);
+	}
+	if (n)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the native runtime lacks %u function%s: %s", n,
+				    n == 1 ? "" : "s", list);
+	return PT2BOX_OK;
+}
+
+/* ---- template ---- */
+
+static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t events);
+static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t events);
+
+static pb_status make_control(struct pb_broker *b, struct pb_source *s, struct pb_model_rec *m,
+			      void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), int *ret_peer,
+			      struct pt2box_error *err)
+{
+	int p[2];
+	pb_status st = pb_socket_pair(p, err);
+
+	if (st)
+		return st;
+	*s = (struct pb_source){p[0], ready, m};
+	st = pb_loop_add(b, s, err);
+	if (st) {
+		close(p[0]);
+		close(p[1]);
+		s->fd = -1;
+		return st;
+	}
+	*ret_peer = p[1];
+	return PT2BOX_OK;
+}
+
+static pb_status make_board(struct pb_model_rec *m, struct pt2box_error *err)
+{
+	void *p;
+	pb_status st;
+
+	if (m->board)
+		return PT2BOX_OK;
+	st = pb_memfd("pt2box-board", PB_BOARD_BYTES, &m->board_fd, err);
+	if (st)
+		return st;
+	p = mmap(NULL, PB_BOARD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, m->board_fd, 0);
+	if (p == MAP_FAILED)
+		return pb_error_sys(err, "board");
+	m->board = p;
+	return PT2BOX_OK;
+}
+
+static int64_t deadline_of(int64_t asked, int64_t fallback)
+{
+	return asked == 0 ? fallback : asked;
+}
+
+static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
+{
+	struct pb_msg_spawn_warden w = {.id = ++b->next_spawn,
+					.threads = m->opt.threads ? m->opt.threads : 1,
+					.memory_bytes = m->opt.memory_bytes ? m->opt.memory_bytes :
+									       b->config.memory_bytes,
+					.runners = m->n_workers,
+					.explain = m->opt.explain,
+					.device = m->opt.device};
+	PB_CLEANUP(pb_close_fd) int err_w = -1;
+	PB_CLEANUP(pb_close_fd) int warden = -1;
+	PB_CLEANUP(pb_close_fd) int template_end = -1;
+	PB_CLEANUP(pb_close_fd) int board_ro = -1;
+	int fds[7];
+	pb_status st;
+
+	st = make_board(m, err);
+	if (!st)
+		st = pb_fd_readonly(m->board_fd, &board_ro, err);
+	if (!st)
+		st = make_pipe(b, &m->errors, m, read_errors, &err_w, err);
+	if (!st)
+		st = make_control(b, &m->warden, m, warden_message, &warden, err);
+	if (!st)
+		st = make_control(b, &m->template_ctl, m, template_message, &template_end, err);
+	if (st)
+		return st;
+	snprintf(w.backend, sizeof(w.backend), "%s", m->backend);
+	snprintf(w.profile, sizeof(w.profile), "%s", m->opt.profile);
+	fds[0] = err_w;
+	fds[1] = warden;
+	fds[2] = template_end;
+	fds[3] = m->out_model;
+	fds[4] = m->out_constants;
+	fds[5] = m->out_manifest;
+	fds[6] = board_ro;
+	st = pb_send(b->spawner.fd, PB_MSG_spawn_warden, &w, fds, 7, err);
+	if (st)
+		return st;
+	m->spawn_id = (uint32_t)w.id;
+	m->kill_sent = false;
+	m->state = PB_M_LOADING;
+	m->phase = PB_PHASE_SPAWN;
+	m->fail_status = PT2BOX_OK;
+	m->fail_text[0] = m->denied[0] = '\0';
+	m->deadline_ns = pb_now_ns() +
+			 (uint64_t)deadline_of(m->opt.load_deadline_ms, b->config.load_deadline_ms) * 1000000u;
+	return PT2BOX_OK;
+}
+
+static pb_status seal_outputs(struct pb_model_rec *m, struct pt2box_error *err)
+{
+	int *fds[] = {&m->out_model, &m->out_constants, &m->out_manifest};
+
+	for (int i = 0; i < 3; i++) {
+		pb_status st = pb_memfd_seal(*fds[i], err);
+		int ro = -1;
+
+		if (!st)
+			st = pb_fd_readonly(*fds[i], &ro, err);
+		if (st)
+			return st;
+		close(*fds[i]);
+		*fds[i] = ro;
+	}
+	return PT2BOX_OK;
+}
+
+static void intake_done(struct pb_broker *b, struct pb_model_rec *m, int wait_status)
+{
+	PB_CLEANUP(pb_close_fd) int unused = -1;
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pb_msg_inspected r = {.request = m->request};
+	uint8_t *data = NULL;
+	size_t bytes;
+	pb_status st;
+
+	while (m->result.fd >= 0) { /* what was written before the exit is in the pipe */
+		size_t before = m->result_len;
+
+		read_result(b, &m->result, 0);
+		if (m->result_len == before)
+			break;
+	}
+	close_process_fds(b, m);
+	if (m->fail_status)
+		st = pb_error_set(&e, m->fail_status, "%s", m->fail_text);
+	else if (WIFSIGNALED(wait_status))
+		st = pb_error_set(&e, PT2BOX_PKG_REJECTED, "intake died by signal %d while it read the package",
+				  WTERMSIG(wait_status));
+	else
+		st = decode_result(m, &e);
+	if (!st)
+		st = seal_outputs(m, &e);
+	if (!st)
+		st = pb_fd_slurp(m->out_manifest, PB_MANIFEST_MAX_BYTES, &data, &bytes, &e);
+	if (!st)
+		st = pb_manifest_decode(data, bytes, &m->manifest, &e);
+	free(data);
+	pb_close_fd(&m->package_fd);
+	pb_close_fd(&m->constants_fd);
+	if (!st && m->inspect_only) {
+		pb_client_send(m->client, PB_MSG_inspected, &r, &m->out_manifest, 1);
+		pb_model_end(b, m);
+		return;
+	}
+	if (!st)
+		st = choose_backend(m, &e);
+	if (!st) {
+		m->stateful = m->manifest->const_source == PB_CONSTS_EMBEDDED_RW;
+		m->copy_inputs = m->stateful; /* a repeat after a fault would count twice */
+		m->n_workers = m->stateful ? 1 : (uint32_t)m->opt.runners;
+		m->run_deadline_ms = deadline_of(m->opt.run_deadline_ms, b->config.run_deadline_ms);
+		st = start_template(b, m, &e);
+	}
+	if (st)
+		load_failed(b, m, &e);
+}
+
+/* ---- messages of warden and template ---- */
+
+static void note_failure(struct pb_model_rec *m, pb_status st, const char *text)
+{
+	if (m->fail_status)
+		return;
+	m->fail_status = st;
+	snprintf(m->fail_text, sizeof(m->fail_text), "%s", text);
+}
+
+/* A peer of ours that breaks the protocol, or is gone: its whole namespace ends, and exited will follow. */
+static void process_lost(struct pb_broker *b, struct pb_model_rec *m, struct pb_source *s, pb_status st)
+{
+	if (st == PT2BOX_PROTOCOL)
+		note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template sent something impossible");
+	pb_loop_remove(b, s);
+	if (s == &m->warden || st == PT2BOX_PROTOCOL)
+		send_kill(b, m);
+}
+
+static void keep_layers(struct pb_model_rec *m, const struct pb_bytes *report)
+{
+	free(m->layers);
+	m->layers = strndup((const char *)report->data, report->len);
+}
+
+static void template_died(struct pb_broker *b, struct pb_model_rec *m, int wait_status)
+{
+	char text[480];
+	int signal = 0;
+	pb_status st = pb_death_status(wait_status, false, m->denied, &signal, text, sizeof(text));
+
+	if (!m->fail_status) {
+		char full[480];
+
+		snprintf(full, sizeof(full), "%.300s while %s", text,
+			 phase_names[m->phase < PB_PHASE_READY ? m->phase : PB_PHASE_READY]);
+		note_failure(m, st, full);
+		m->fail_signal = signal;
+	} else if (m->fail_status == PT2BOX_MODEL_OOM) {
+		m->fail_signal = signal;
+	}
+	send_kill(b, m);
+}
+
+static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct pb_model_rec *m = s->object;
+	union pb_msg *msg = &b->rx.msg;
+	pb_status st = pb_recv(s->fd, PB_WARDEN, PB_BROKER, PB_STATE_ANY, true, &b->rx, NULL);
+
+	(void)events;
+	if (st == PT2BOX_NOT_FOUND)
+		return;
+	if (st) {
+		process_lost(b, m, s, st);
+		return;
+	}
+	switch ((enum pb_msg_id)b->rx.row->id) {
+	case PB_MSG_layers:
+		keep_layers(m, &msg->layers.report);
+		break;
+	case PB_MSG_worker_started:
+		break;
+	case PB_MSG_worker_died:
+		pb_worker_died(b, m, (uint32_t)msg->worker_died.worker, (int)msg->worker_died.wait_status);
+		break;
+	case PB_MSG_template_died:
+		template_died(b, m, (int)msg->template_died.wait_status);
+		break;
+	case PB_MSG_denied:
+		snprintf(msg->denied.worker < 0 ? m->denied : m->worker[msg->denied.worker].denied, sizeof(m->denied),
+			 "%s", msg->denied.text);
+		break;
+	default:
+		break;
+	}
+}
+
+static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct pb_model_rec *m = s->object;
+	union pb_msg *msg = &b->rx.msg;
+	pb_status st = pb_recv(s->fd, PB_TEMPLATE, PB_BROKER, PB_STATE_ANY, true, &b->rx, NULL);
+
+	(void)events;
+	if (st == PT2BOX_NOT_FOUND)
+		return;
+	if (st) {
+		process_lost(b, m, s, st);
+		return;
+	}
+	switch ((enum pb_msg_id)b->rx.row->id) {
+	case PB_MSG_phase:
+		m->phase = (unsigned)msg->phase.phase;
+		break;
+	case PB_MSG_ready:
+		if (m->template_ready)
+			break;
+		m->template_ready = true;
+		m->n_inputs = msg->ready.n_inputs;
+		m->n_outputs = msg->ready.n_outputs;
+		pb_workers_start(b, m);
+		break;
+	case PB_MSG_load_failed:
+		note_failure(m, (pb_status)msg->load_failed.status, msg->load_failed.text);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- from the spawner ---- */
+
+void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg)
+{
+	struct pb_model_rec *m = find_spawn(b, msg->id);
+
+	if (m)
+		m->pid = (pid_t)msg->pid;
+}
+
+/* The template of a model that served is gone: load it again, a few times. */
+static void restart(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	pb_lanes_fail_all(m, m->stateful ? PT2BOX_STATE_LOST : why->status, why->signal, why->text);
+	if (++m->restarts <= RESTARTS_MAX && start_template(b, m, &e) == PT2BOX_OK)
+		return;
+	m->state = PB_M_BROKEN;
+	snprintf(m->fail_text, sizeof(m->fail_text), "%s", why->text);
+	m->fail_status = why->status;
+	m->fail_signal = why->signal;
+}
+
+void pb_model_exited(struct pb_broker *b, const struct pb_msg_exited *msg)
+{
+	struct pb_model_rec *m = find_spawn(b, msg->id);
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	bool was_intake;
+
+	if (!m)
+		return;
+	was_intake = m->state == PB_M_INTAKE;
+	m->spawn_id = 0;
+	m->pid = 0;
+	if (!m->client) {
+		unlink_model(&b->orphans, m);
+		model_free(b, m);
+		return;
+	}
+	if (was_intake) {
+		intake_done(b, m, (int)msg->wait_status);
+		return;
+	}
+	/* Messages of the dead may still wait in their sockets. */
+	for (int i = 0; i < 64 && m->warden.fd >= 0; i++)
+		warden_message(b, &m->warden, 0);
+	for (int i = 0; i < 64 && m->template_ctl.fd >= 0; i++)
+		template_message(b, &m->template_ctl, 0);
+	close_process_fds(b, m);
+	if (msg->oom_kills)
+		pb_error_set(&e, PT2BOX_MODEL_OOM, "the model used up its memory while %s",
+			     phase_names[m->phase < PB_PHASE_READY ? m->phase : PB_PHASE_READY]);
+	else if (m->fail_status)
+		pb_error_set(&e, m->fail_status, "%s", m->fail_text);
+	else
+		pb_error_set(&e, PT2BOX_INTERNAL, "the warden ended (status 0x%x)", (unsigned)msg->wait_status);
+	e.signal = m->fail_signal;
+	if (m->announced)
+		restart(b, m, &e);
+	else
+		load_failed(b, m, &e);
+}
+
+void pb_model_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *msg)
+{
+	struct pb_model_rec *m = find_spawn(b, msg->id);
+	struct pt2box_error e;
+
+	if (!m)
+		return;
+	m->spawn_id = 0;
+	pb_error_set(&e, (pb_status)msg->status, "%s", msg->text);
+	if (m->client)
+		load_failed(b, m, &e);
+	else
+		pb_model_end(b, m);
+}
+
+/* ---- deadlines ---- */
+
+static void overrun(struct pb_broker *b, struct pb_model_rec *m)
+{
+	struct pt2box_error e;
+	char text[200];
+
+	if (m->state == PB_M_WAIT_CONSTANTS) {
+		pb_error_set(&e, PT2BOX_MODEL_TIMEOUT, "the constants did not come");
+		load_failed(b, m, &e);
+		return;
+	}
+	if (m->state == PB_M_INTAKE)
+		snprintf(text, sizeof(text), "the package could not be read in time");
+	else
+		snprintf(text, sizeof(text), "loading overran its deadline of %lld ms while %s",
+			 (long long)deadline_of(m->opt.load_deadline_ms, b->config.load_deadline_ms),
+			 phase_names[m->phase < PB_PHASE_READY ? m->phase : PB_PHASE_READY]);
+	m->fail_status = PT2BOX_OK;
+	note_failure(m, PT2BOX_MODEL_TIMEOUT, text);
+	m->deadline_ns = UINT64_MAX;
+	send_kill(b, m);
+}
+
+uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+{
+	bool waits = m->state == PB_M_WAIT_CONSTANTS || m->state == PB_M_INTAKE || m->state == PB_M_LOADING;
+
+	if (m->state == PB_M_BROKEN) {
+		pb_lanes_fail_all(m, m->fail_status, m->fail_signal, m->fail_text);
+		return m->lanes ? now + 20000000u : UINT64_MAX;
+	}
+	if (waits && now >= m->deadline_ns) {
+		overrun(b, m);
+		return now + 1000000u;
+	}
+	if (waits)
+		return m->deadline_ns;
+	if (m->state == PB_M_READY)
+		return pb_lanes_tick(b, m, now);
+	return UINT64_MAX;
+}
