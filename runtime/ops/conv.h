@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Convolution: the operator of the C ABI (conv.c) and, for it, the geometry that the kernels in
+ * conv_gemm.c and conv_direct.c work on. One to three spatial dimensions are always seen as three
+ * (depth, height, width).
+ */
+#ifndef PT2BOX_RUNTIME_OPS_CONV_H
+#define PT2BOX_RUNTIME_OPS_CONV_H
+
+#include "runtime/aoti.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+AOTI_EXPORT AOTITorchError
+aoti_torch_cpu_convolution(AtenTensorHandle input, AtenTensorHandle weight, AtenTensorHandle *bias,
+			   const int64_t *stride, int64_t stride_len_, const int64_t *padding,
+			   int64_t padding_len_, const int64_t *dilation, int64_t dilation_len_,
+			   int32_t transposed, const int64_t *output_padding,
+			   int64_t output_padding_len_, int64_t groups, AtenTensorHandle *ret0);
+
+/* Strides are in elements, order n, c, d, h, w. Weights are [groups * ocg][icg][kd][kh][kw], or
+ * [groups * icg][ocg][kd][kh][kw] when transposed; contiguous but for pb_conv_rows and
+ * pb_conv_depthwise. */
+struct pb_conv {
+	int64_t batch, groups, icg, ocg;
+	int64_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];
+	bool transposed;
+	int32_t dtype; /* of x, w, bias and y: f32, or f64 for the reference loops */
+	const void *x;
+	int64_t xs[5];
+	const void *w;
+	int64_t ws[5];
+	const struct AtenTensorOpaque
+		*w_tensor; /* for the cache of packed constants; may be NULL */
+	const void *bias;  /* contiguous, or NULL */
+	void *y;
+	int64_t ys[5];
+};
+
+/* y with unit stride over w and dense d, h, w. */
+int pb_conv_planes(const struct pb_conv *c);
+/* x and y with unit stride over channels, y dense: channels last. */
+int pb_conv_rows(const struct pb_conv *c);
+/* One input channel per group, planes or channels last. */
+int pb_conv_depthwise(const struct pb_conv *c);
+/* y as pb_conv_planes; f32. */
+int pb_conv_transposed(const struct pb_conv *c);
+/* Any strides and either direction, f64 or f32, slowly. */
+int pb_conv_reference(const struct pb_conv *c);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
