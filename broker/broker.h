@@ -231,8 +231,8 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request);
 
 /* ---- spawner.c: a process of its own ---- */
-/* Fork the spawner; *ret_sock talks to it. The child never returns. */
-PB_CHECK pb_status pb_spawner_start(const char *libexec, bool verbose, int *ret_sock, pid_t *ret_pid,
+/* Fork the spawner; *ret_sock talks to it. The child never returns. @unlink_path (may be NULL) is removed at its end. */
+PB_CHECK pb_status pb_spawner_start(const char *libexec, const char *unlink_path, int *ret_sock, pid_t *ret_pid,
 				    struct pt2box_error *err);
 
 #endif

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pt2boxd, the broker: options -> listen -> spawner -> drop privileges -> loop -> tear down.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+
+/* Who the broker is once it has dropped root: nobody else on the system. */
+#define BROKER_UID 0x5ffffff0u
+
+static const char usage[] =
+	"usage: pt2boxd [--socket PATH] [options]\n"
+	"Runs PyTorch AOTInductor packages for clients of a Unix socket, in confined processes.\n\n"
+	"  --socket PATH        where to listen (default $PT2BOX_SOCKET, else /run/pt2box.sock as root,\n"
+	"                       $XDG_RUNTIME_DIR/pt2box.sock otherwise)\n"
+	"  --load-deadline MS   for loading a package (default 60000)\n"
+	"  --run-deadline MS    for one run (default 60000; -1: none)\n"
+	"  --memory BYTES       limit of each worker (default 8 GiB)\n"
+	"  --verbose            say what happens on stderr\n"
+	"  --help, --version\n";
+
+static const struct option long_options[] = {
+	{"socket", required_argument, NULL, 's'},	 {"embedded-fd", required_argument, NULL, 'e'},
+	{"load-deadline", required_argument, NULL, 'l'}, {"run-deadline", required_argument, NULL, 'r'},
+	{"memory", required_argument, NULL, 'm'},	 {"verbose", no_argument, NULL, 'v'},
+	{"help", no_argument, NULL, 'h'},		 {"version", no_argument, NULL, 'V'},
+	{NULL, 0, NULL, 0},
+};
+
+static _Noreturn void die(const struct pt2box_error *e)
+{
+	fprintf(stderr, "pt2boxd: %s: %s\n", pt2box_status_name(e->status), e->text);
+	exit((int)e->status);
+}
+
+static _Noreturn void bad_usage(const char *what)
+{
+	fprintf(stderr, "pt2boxd: USAGE: %s: see pt2boxd --help\n", what);
+	exit(PT2BOX_USAGE);
+}
+
+static int64_t number(const char *text, int64_t min)
+{
+	char *end;
+	long long v;
+
+	errno = 0;
+	v = strtoll(text, &end, 10);
+	if (errno || end == text || *end || v < min)
+		bad_usage("not a number that can be used here");
+	return v;
+}
+
+static void parse(int argc, char **argv, struct pb_config *c)
+{
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (o) {
+		case 's':
+			c->socket_path = optarg;
+			break;
+		case 'e':
+			c->embedded_fd = (int)number(optarg, 3);
+			break;
+		case 'l':
+			c->load_deadline_ms = number(optarg, 1);
+			break;
+		case 'r':
+			c->run_deadline_ms = number(optarg, -1);
+			break;
+		case 'm':
+			c->memory_bytes = (uint64_t)number(optarg, 1 << 20);
+			break;
+		case 'v':
+			c->verbose = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
+		case 'V':
+			puts("pt2boxd " PB_VERSION);
+			exit(0);
+		default:
+			exit(PT2BOX_USAGE);
+		}
+	}
+	if (optind != argc)
+		bad_usage("an argument that is not an option");
+	if (c->run_deadline_ms == 0)
+		bad_usage("a run deadline of 0");
+}
+
+/* The folder that this program lies in holds the others. */
+static const char *libexec_dir(void)
+{
+	static char dir[4096];
+	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+	char *slash;
+
+	dir[n > 0 ? n : 0] = '\0';
+	slash = strrchr(dir, '/');
+	if (!slash)
+		return PB_LIBEXEC_DIR;
+	*slash = '\0';
+	return dir;
+}
+
+static const char *default_socket(void)
+{
+	static char path[108];
+	const char *env = getenv("PT2BOX_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
+
+	if (env && *env)
+		return env;
+	if (geteuid() == 0 || !run)
+		return geteuid() == 0 ? "/run/pt2box.sock" : "/tmp/pt2box.sock";
+	snprintf(path, sizeof(path), "%s/pt2box.sock", run);
+	return path;
+}
+
+/* A socket left by a broker that died is taken over; one that somebody answers on is not. */
+static pb_status take_path(const struct sockaddr_un *a, struct pt2box_error *err)
+{
+	PB_CLEANUP(pb_close_fd) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct stat sb;
+
+	if (fd < 0)
+		return pb_error_sys(err, "socket");
+	if (lstat(a->sun_path, &sb) != 0)
+		return PT2BOX_OK;
+	if (!S_ISSOCK(sb.st_mode))
+		return pb_error_set(err, PT2BOX_USAGE, "%s exists and is not a socket", a->sun_path);
+	if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0)
+		return pb_error_set(err, PT2BOX_USAGE, "a broker already listens on %s", a->sun_path);
+	if (unlink(a->sun_path) != 0)
+		return pb_error_sys(err, "%s", a->sun_path);
+	return PT2BOX_OK;
+}
+
+static pb_status listen_on(const char *path, int *ret_fd, struct pt2box_error *err)
+{
+	PB_CLEANUP(pb_close_fd) int fd = -1;
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	pb_status st;
+
+	if (strlen(path) >= sizeof(a.sun_path))
+		return pb_error_set(err, PT2BOX_USAGE, "the socket's path is too long");
+	strcpy(a.sun_path, path);
+	st = take_path(&a, err);
+	if (st)
+		return st;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 64) != 0)
+		return pb_error_sys(err, "%s", path);
+	/* Anybody may connect: what they may do is decided by who they are. */
+	if (geteuid() == 0)
+		chmod(path, 0666);
+	*ret_fd = pb_take_fd(&fd);
+	return PT2BOX_OK;
+}
+
+static void on_connect(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct pt2box_error e;
+	int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd >= 0 && pb_client_new(b, fd, &e))
+		pb_log(b, "connection refused: %s", e.text);
+}
+
+static void on_signal(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	struct signalfd_siginfo si;
+
+	(void)events;
+	if (read(s->fd, &si, sizeof(si)) == sizeof(si) && si.ssi_signo != SIGCHLD)
+		b->stop = true;
+}
+
+static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	union pb_msg *m = &b->rx.msg;
+	pb_status st = pb_recv(s->fd, PB_SPAWNER, PB_BROKER, PB_STATE_ANY, true, &b->rx, NULL);
+
+	(void)events;
+	if (st == PT2BOX_NOT_FOUND)
+		return;
+	if (st) {
+		fprintf(stderr, "pt2boxd: the spawner is gone\n");
+		b->stop = true;
+		return;
+	}
+	switch ((enum pb_msg_id)b->rx.row->id) {
+	case PB_MSG_spawned:
+		pb_model_spawned(b, &m->spawned);
+		break;
+	case PB_MSG_exited:
+		pb_model_exited(b, &m->exited);
+		break;
+	case PB_MSG_spawn_failed:
+		if (m->spawn_failed.id == 0) {
+			fprintf(stderr, "pt2boxd: %s: %s\n",
+				pt2box_status_name((pb_status)m->spawn_failed.status), m->spawn_failed.text);
+			exit((int)m->spawn_failed.status);
+		}
+		pb_model_spawn_failed(b, &m->spawn_failed);
+		break;
+	case PB_MSG_spawner_layers:
+		free(b->spawner_layers);
+		b->spawner_layers = strndup((const char *)m->spawner_layers.report.data, m->spawner_layers.report.len);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Root was needed to start; from here on nothing is. */
+static pb_status drop_privileges(struct pt2box_error *err)
+{
+	struct rlimit none = {0, 0}, files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	setrlimit(RLIMIT_CORE, &none);
+	if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setresgid(BROKER_UID, BROKER_UID, BROKER_UID) != 0 ||
+			       setresuid(BROKER_UID, BROKER_UID, BROKER_UID) != 0))
+		return pb_error_sys(err, "cannot drop root");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
+		return pb_error_sys(err, "prctl");
+	return PT2BOX_OK;
+}
+
+static pb_status watch_signals(struct pb_broker *b, struct pt2box_error *err)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	b->signals = (struct pb_source){signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal, NULL};
+	if (b->signals.fd < 0)
+		return pb_error_sys(err, "signalfd");
+	return pb_loop_add(b, &b->signals, err);
+}
+
+static pb_status start(struct pb_broker *b, struct pt2box_error *err)
+{
+	bool embedded = b->config.embedded_fd >= 0;
+	int fd = -1, sock = -1;
+	pb_status st;
+
+	b->began_ns = pb_now_ns();
+	b->config.libexec = libexec_dir();
+	st = embedded ? PT2BOX_OK : listen_on(b->config.socket_path, &fd, err);
+	/* The spawner keeps the right to take the socket's name away again. */
+	if (!st)
+		st = pb_spawner_start(b->config.libexec, embedded ? NULL : b->config.socket_path, &sock,
+				      &b->spawner_pid, err);
+	if (!st)
+		st = drop_privileges(err);
+	if (st)
+		return st;
+	b->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (b->epoll < 0)
+		return pb_error_sys(err, "epoll");
+	b->spawner = (struct pb_source){sock, on_spawner, NULL};
+	st = pb_loop_add(b, &b->spawner, err);
+	if (!st)
+		st = watch_signals(b, err);
+	if (st)
+		return st;
+	if (embedded) {
+		fcntl(b->config.embedded_fd, F_SETFD, FD_CLOEXEC);
+		fcntl(b->config.embedded_fd, F_SETFL, O_NONBLOCK);
+		return pb_client_new(b, b->config.embedded_fd, err);
+	}
+	b->listener = (struct pb_source){fd, on_connect, NULL};
+	return pb_loop_add(b, &b->listener, err);
+}
+
+/* The spawner kills all that it started when its socket closes, takes the listener's name away, and ends. */
+static void tear_down(struct pb_broker *b)
+{
+	while (b->clients)
+		pb_client_close(b, b->clients);
+	pb_loop_remove(b, &b->spawner);
+	waitpid(b->spawner_pid, NULL, 0);
+}
+
+int main(int argc, char **argv)
+{
+	static struct pb_broker b = {.config = {.embedded_fd = -1,
+						.load_deadline_ms = 60000,
+						.run_deadline_ms = 60000,
+						.memory_bytes = 8ull << 30}};
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	parse(argc, argv, &b.config);
+	if (!b.config.socket_path)
+		b.config.socket_path = default_socket();
+	b.listener.fd = b.spawner.fd = b.signals.fd = -1;
+	if (start(&b, &e))
+		die(&e);
+	if (b.config.embedded_fd < 0)
+		fprintf(stderr, "pt2boxd: listening on %s\n", b.config.socket_path);
+	pb_loop_run(&b);
+	tear_down(&b);
+	return 0;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers in JSON: what is enforced, what runs. Written, never parsed, by the broker; handed out in a sealed memfd. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "broker/broker.h"
+#include "confine/confine.h"
+
+static void json_string(FILE *f, const char *s)
+{
+	fputc('"', f);
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			fputc('\\', f);
+		if ((unsigned char)*s >= 0x20)
+			fputc(*s, f);
+	}
+	fputc('"', f);
+}
+
+static void send_text(struct pb_broker *b, struct pb_client *c, uint64_t request, FILE *f, char **text, size_t *bytes)
+{
+	struct pb_msg_text r = {.request = request};
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	PB_CLEANUP(pb_close_fd) int fd = -1;
+	bool ok = fflush(f) == 0;
+
+	fclose(f);
+	if (!ok || pb_memfd_from("pt2box-text", *text, *bytes, &fd, &e)) {
+		pb_error_set(&e, PT2BOX_NO_MEMORY, "the answer could not be made");
+		pb_client_fail(b, c, request, &e);
+	} else {
+		pb_client_send(c, PB_MSG_text, &r, &fd, 1);
+	}
+	free(*text);
+}
+
+/* Lines "name\tstate\tdetail". */
+static void layers_json(FILE *f, const char *report)
+{
+	char *copy = strdup(report ? report : ""), *save = NULL;
+	bool first = true;
+
+	fputc('[', f);
+	for (char *line = copy ? strtok_r(copy, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) {
+		char *state = strchr(line, '\t'), *detail;
+
+		if (!state)
+			continue;
+		*state++ = '\0';
+		detail = strchr(state, '\t');
+		if (detail)
+			*detail++ = '\0';
+		fputs(first ? "{\"name\":" : ",{\"name\":", f);
+		first = false;
+		json_string(f, line);
+		fputs(",\"state\":", f);
+		json_string(f, state);
+		fputs(",\"detail\":", f);
+		json_string(f, detail ? detail : "");
+		fputc('}', f);
+	}
+	fputc(']', f);
+	free(copy);
+}
+
+static void cpu_features_json(FILE *f)
+{
+	static const char *sep = "";
+
+	sep = "";
+	fputc('[', f);
+#define FEATURE(name)                                                                                                  \
+	do {                                                                                                           \
+		if (__builtin_cpu_supports(name)) {                                                                    \
+			fprintf(f, "%s\"%s\"", sep, name);                                                             \
+			sep = ",";                                                                                     \
+		}                                                                                                      \
+	} while (0)
+	FEATURE("sse4.2");
+	FEATURE("avx");
+	FEATURE("avx2");
+	FEATURE("fma");
+	FEATURE("bmi2");
+	FEATURE("avx512f");
+	FEATURE("avx512bw");
+	FEATURE("avx512vl");
+	FEATURE("avx512dq");
+	FEATURE("avx512vnni");
+	FEATURE("avx512bf16");
+#undef FEATURE
+	fputc(']', f);
+}
+
+void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request)
+{
+	char *text = NULL, *probe = pb_confine_probe_text();
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+
+	if (!f) {
+		free(probe);
+		return;
+	}
+	fprintf(f, "{\"version\":\"%s\",\"layers\":", PB_VERSION);
+	layers_json(f, probe);
+	fputs(",\"spawner\":", f);
+	layers_json(f, b->spawner_layers);
+	fputs(",\"cpu_features\":", f);
+	cpu_features_json(f);
+	fputs(",\"models\":[", f);
+	for (struct pb_model_rec *m = c->models; m; m = m->next) {
+		fprintf(f, "%s{\"id\":%u,\"layers\":", m == c->models ? "" : ",", m->id);
+		layers_json(f, m->layers);
+		fputc('}', f);
+	}
+	fputs("]}", f);
+	free(probe);
+	send_text(b, c, request, f, &text, &bytes);
+}
+
+/* ---- ps ---- */
+
+struct memory {
+	long long pss, private_bytes; /* -1: not readable from here */
+};
+
+static struct memory memory_of(pid_t pid)
+{
+	struct memory m = {-1, -1};
+	char path[64], line[128];
+	long long kb, priv = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return m;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Pss: %lld", &kb) == 1)
+			m.pss = kb * 1024;
+		else if (sscanf(line, "Private_Clean: %lld", &kb) == 1 || sscanf(line, "Private_Dirty: %lld", &kb) == 1)
+			priv += kb * 1024;
+	}
+	fclose(f);
+	if (m.pss >= 0)
+		m.private_bytes = priv;
+	return m;
+}
+
+static void number_or_null(FILE *f, const char *name, long long v)
+{
+	if (v < 0)
+		fprintf(f, ",\"%s\":null", name);
+	else
+		fprintf(f, ",\"%s\":%lld", name, v);
+}
+
+static void process_json(FILE *f, pid_t pid)
+{
+	struct memory mem = memory_of(pid);
+
+	fprintf(f, "\"pid\":%d", pid);
+	number_or_null(f, "pss_bytes", mem.pss);
+	number_or_null(f, "private_bytes", mem.private_bytes);
+}
+
+static long long fd_bytes(int fd)
+{
+	struct stat sb;
+
+	return fd >= 0 && fstat(fd, &sb) == 0 ? (long long)sb.st_blocks * 512 : 0;
+}
+
+static long long memfd_bytes(const struct pb_model_rec *m)
+{
+	long long sum = fd_bytes(m->out_model) + fd_bytes(m->out_constants) + fd_bytes(m->out_manifest);
+
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		sum += fd_bytes(l->up_rw) + fd_bytes(l->down_rw);
+		for (const struct pb_segment_rec *s = l->segments; s; s = s->next)
+			sum += fd_bytes(s->fd_rw);
+	}
+	return sum;
+}
+
+static const char *state_name(const struct pb_model_rec *m)
+{
+	static const char *const names[] = {"waiting for constants", "intake", "loading", "ready", "broken", "ending"};
+
+	return names[m->state];
+}
+
+/* Children of the warden: the template first, then the workers in the order they were forked. */
+static size_t children_of(pid_t pid, pid_t *ret, size_t max)
+{
+	char path[80];
+	size_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	f = pid > 0 ? fopen(path, "re") : NULL;
+	if (!f)
+		return 0;
+	while (n < max && fscanf(f, "%d", &ret[n]) == 1)
+		n++;
+	fclose(f);
+	return n;
+}
+
+static void model_json(FILE *f, const struct pb_model_rec *m)
+{
+	pid_t kids[PB_WORKERS_MAX + 1];
+	size_t n_kids = children_of(m->pid, kids, PB_WORKERS_MAX + 1), k = 1;
+	uint32_t lanes = 0;
+
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		lanes++;
+	fprintf(f, "{\"id\":%u,\"name\":", m->id);
+	json_string(f, m->manifest ? m->manifest->model_name : m->opt.model);
+	fprintf(f, ",\"state\":\"%s\",\"backend\":\"%s\",\"profile\":\"%s\",\"stateful\":%s,\"copies_inputs\":%s",
+		state_name(m), m->backend, m->opt.profile, m->stateful ? "true" : "false",
+		m->copy_inputs ? "true" : "false");
+	fprintf(f, ",\"start_us\":%llu,\"restarts\":%u,\"lanes\":%u,\"memfd_bytes\":%lld",
+		(unsigned long long)m->started_us, m->restarts, lanes, memfd_bytes(m));
+	if (m->pid > 0) {
+		fputs(",\"warden\":{", f);
+		process_json(f, m->pid);
+		fputc('}', f);
+	}
+	if (n_kids > 0) {
+		fputs(",\"template\":{", f);
+		process_json(f, kids[0]);
+		fputc('}', f);
+	}
+	fputs(",\"workers\":[", f);
+	for (uint32_t w = 0, any = 0; w < m->n_workers; w++) {
+		const struct pb_worker_rec *rec = &m->worker[w];
+		static const char *const names[] = {"none", "forking", "ready", "dying"};
+
+		fprintf(f, "%s{\"index\":%u,\"state\":\"%s\",\"deaths\":%u,", any++ ? "," : "", w, names[rec->state],
+			rec->deaths);
+		if (k < n_kids)
+			process_json(f, kids[k++]);
+		else
+			fputs("\"pid\":null", f);
+		fputc('}', f);
+	}
+	fputs("]}", f);
+}
+
+void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+	bool first = true;
+
+	if (!f)
+		return;
+	fputs("{\"broker\":{", f);
+	process_json(f, getpid());
+	fputs("},\"spawner\":{", f);
+	process_json(f, b->spawner_pid);
+	fputs("},\"models\":[", f);
+	/* A tenant sees its own models, through whichever connection they were loaded. */
+	for (struct pb_client *o = b->clients; o; o = o->next)
+		for (struct pb_model_rec *m = o->uid == c->uid ? o->models : NULL; m; m = m->next) {
+			if (!first)
+				fputc(',', f);
+			first = false;
+			model_json(f, m);
+		}
+	fputs("]}", f);
+	send_text(b, c, request, f, &text, &bytes);
+}

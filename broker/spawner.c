@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The spawner: forked from the broker before it did anything, the only process with rights (root's, or those of a user
+ * namespace of its own). It does one thing: start intake and wardens in new namespaces with exactly the descriptors that
+ * the broker sent, and report their end. It parses nothing from outside. When the broker is gone it kills all and goes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "confine/confine.h"
+#include "ipc/fdmap.h"
+
+#define CHILDREN_MAX 1024
+#define FD_HIGH 200 /* descriptors on their way to their numbers wait above this */
+
+struct child {
+	uint32_t id; /* 0: free */
+	pid_t pid;
+	struct pb_cgroup *cgroup;
+};
+
+struct spawner {
+	int sock, sigfd, null_fd;
+	const char *libexec;
+	const char *unlink_path;
+	bool root;
+	uint32_t uid_base;
+	struct child child[CHILDREN_MAX];
+	struct pb_rx rx;
+};
+
+static void reply_failed(struct spawner *s, uint64_t id, const struct pt2box_error *e)
+{
+	struct pb_msg_spawn_failed m = {.id = id, .status = e->status};
+
+	snprintf(m.text, sizeof(m.text), "%s", e->text);
+	(void)!pb_send(s->sock, PB_MSG_spawn_failed, &m, NULL, 0, NULL);
+}
+
+struct job {
+	uint64_t id;
+	const char *program;
+	char *argv[32];
+	int target[PB_FDS_MAX]; /* number in the child of each received descriptor */
+	struct pb_cgroup_limits limits;
+};
+
+/* In the child: every descriptor at its number, nothing else open, nothing in the environment. */
+static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
+{
+	char path[4096], byte;
+	char *envp[] = {NULL};
+	int max = 2;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (read(go_fd, &byte, 1) != 1) /* until it is in its cgroup */
+		_exit(126);
+	for (size_t i = 0; i < s->rx.fds.n; i++)
+		s->rx.fds.fd[i] = fcntl(s->rx.fds.fd[i], F_DUPFD_CLOEXEC, FD_HIGH);
+	s->null_fd = fcntl(s->null_fd, F_DUPFD_CLOEXEC, FD_HIGH);
+	for (size_t i = 0; i < s->rx.fds.n; i++) {
+		if (dup2(s->rx.fds.fd[i], j->target[i]) < 0)
+			_exit(126);
+		max = j->target[i] > max ? j->target[i] : max;
+	}
+	if (dup2(s->null_fd, 0) < 0 || dup2(s->null_fd, 1) < 0)
+		_exit(126);
+	/* Holes below the highest number: close what is not a target. */
+	for (int fd = 3; fd < max; fd++) {
+		bool wanted = false;
+
+		for (size_t i = 0; i < s->rx.fds.n; i++)
+			wanted |= j->target[i] == fd;
+		if (!wanted)
+			close(fd);
+	}
+	close_range((unsigned)max + 1, ~0u, 0);
+	setsid();
+	snprintf(path, sizeof(path), "%s/%s", s->libexec, j->program);
+	execve(path, j->argv, envp);
+	dprintf(2, "cannot execute %s: %s\n", path, strerror(errno));
+	_exit(127);
+}
+
+static pid_t clone_child(struct spawner *s, const struct job *j, int go_fd)
+{
+	/* Network, IPC and UTS namespaces are the spawner's own, empty ones, made once. */
+	long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, NULL);
+
+	if (pid == 0)
+		become(s, j, go_fd);
+	return (pid_t)pid;
+}
+
+static struct child *free_child(struct spawner *s)
+{
+	for (int i = 0; i < CHILDREN_MAX; i++)
+		if (s->child[i].id == 0)
+			return &s->child[i];
+	return NULL;
+}
+
+static void start(struct spawner *s, const struct job *j)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct child *c = free_child(s);
+	struct pb_msg_spawned m = {.id = j->id};
+	int go[2];
+	pid_t pid;
+
+	if (!c || pipe2(go, O_CLOEXEC) != 0) {
+		pb_error_set(&e, PT2BOX_LIMIT, "too many processes");
+		reply_failed(s, j->id, &e);
+		return;
+	}
+	pid = clone_child(s, j, go[0]);
+	close(go[0]);
+	if (pid < 0) {
+		pb_error_sys(&e, "cannot make a process with its own namespaces");
+		reply_failed(s, j->id, &e);
+		close(go[1]);
+		return;
+	}
+	c->id = (uint32_t)j->id;
+	c->pid = pid;
+	c->cgroup = pb_cgroup_new((uint32_t)j->id, &j->limits, pid);
+	(void)!write(go[1], "g", 1);
+	close(go[1]);
+	m.pid = (uint64_t)pid;
+	(void)!pb_send(s->sock, PB_MSG_spawned, &m, NULL, 0, NULL);
+}
+
+static void identity_args(struct spawner *s, uint64_t id, char uid[16])
+{
+	/* As root every process gets a uid that nothing else has; in a user namespace there is only one. */
+	snprintf(uid, 16, "%u", s->root ? s->uid_base + (uint32_t)(id % 4096) : 0);
+}
+
+static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
+{
+	static const int target[] = {PB_FD_STDERR,	    PB_FD_RESULT,	 PB_FD_PACKAGE,
+				     PB_FD_OUT_MODEL,	    PB_FD_OUT_CONSTANTS, PB_FD_OUT_MANIFEST,
+				     PB_FD_CONSTANTS_FILE};
+	char uid[16], max[24];
+	struct job j = {.id = m->id,
+			.program = "pt2box-intake",
+			.argv = {"pt2box-intake", "--model", m->model, "--max-package-bytes", max, "--uid", uid, "--gid",
+				 uid, m->inspect ? "--inspect" : NULL, NULL},
+			.limits = {.memory_bytes = 0, .pids = 4}};
+
+	snprintf(max, sizeof(max), "%llu", (unsigned long long)m->max_bytes);
+	identity_args(s, m->id, uid);
+	memcpy(j.target, target, sizeof(target));
+	start(s, &j);
+}
+
+static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
+{
+	static const int target[] = {PB_FD_STDERR,    PB_FD_WARDEN_CTL, PB_FD_TEMPLATE_CTL, PB_FD_MODEL,
+				     PB_FD_CONSTANTS, PB_FD_MANIFEST,	PB_FD_BOARD};
+	char uid[16], threads[16], runners[16], memory[24], runtime[4096];
+	struct job j = {.id = m->id,
+			.program = "pt2box-worker",
+			.argv = {"pt2box-worker", "--backend", m->backend, "--profile", m->profile, "--runtime", runtime,
+				 "--threads", threads, "--runners", runners, "--memory", memory, "--uid", uid, "--gid",
+				 uid, m->explain ? "--explain" : NULL, NULL}};
+
+	snprintf(threads, sizeof(threads), "%llu", (unsigned long long)m->threads);
+	snprintf(runners, sizeof(runners), "%llu", (unsigned long long)m->runners);
+	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
+	snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
+	identity_args(s, m->id, uid);
+	/* The template and each worker: their own memory, and threads for each. */
+	j.limits.memory_bytes = m->memory_bytes * (m->runners + 1);
+	j.limits.pids = (uint32_t)((m->runners + 1) * (m->threads + 4) + 8);
+	memcpy(j.target, target, sizeof(target));
+	start(s, &j);
+}
+
+static void reap(struct spawner *s)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+		for (int i = 0; i < CHILDREN_MAX; i++) {
+			struct child *c = &s->child[i];
+			struct pb_msg_exited m = {.id = c->id, .wait_status = status};
+
+			if (c->id == 0 || c->pid != pid)
+				continue;
+			m.oom_kills = pb_cgroup_oom_kills(c->cgroup);
+			c->cgroup = pb_cgroup_free(c->cgroup);
+			c->id = 0;
+			(void)!pb_send(s->sock, PB_MSG_exited, &m, NULL, 0, NULL);
+		}
+}
+
+static void kill_child(struct spawner *s, uint64_t id)
+{
+	for (int i = 0; i < CHILDREN_MAX; i++)
+		if (s->child[i].id == id && id != 0)
+			kill(s->child[i].pid, SIGKILL);
+}
+
+/* The broker is gone: nothing of it may be left. */
+static _Noreturn void end_all(struct spawner *s)
+{
+	int left = 0;
+
+	for (int i = 0; i < CHILDREN_MAX; i++)
+		if (s->child[i].id) {
+			kill(s->child[i].pid, SIGKILL);
+			left++;
+		}
+	for (int i = 0; i < CHILDREN_MAX && left; i++)
+		if (s->child[i].id) {
+			waitpid(s->child[i].pid, NULL, __WALL);
+			pb_cgroup_free(s->child[i].cgroup);
+		}
+	pb_cgroup_close();
+	if (s->unlink_path)
+		unlink(s->unlink_path);
+	_exit(0);
+}
+
+static void on_broker(struct spawner *s)
+{
+	pb_status st = pb_recv(s->sock, PB_BROKER, PB_SPAWNER, PB_STATE_ANY, false, &s->rx, NULL);
+
+	if (st)
+		end_all(s);
+	switch ((enum pb_msg_id)s->rx.row->id) {
+	case PB_MSG_spawn_intake:
+		spawn_intake(s, &s->rx.msg.spawn_intake);
+		break;
+	case PB_MSG_spawn_warden:
+		spawn_warden(s, &s->rx.msg.spawn_warden);
+		break;
+	case PB_MSG_spawn_kill:
+		kill_child(s, s->rx.msg.spawn_kill.id);
+		break;
+	default:
+		break;
+	}
+	pb_fds_close(&s->rx.fds);
+}
+
+static void report_layers(struct spawner *s)
+{
+	char *text = pb_confine_report_text();
+	struct pb_msg_spawner_layers m = {.report = {(const uint8_t *)text, text ? (uint32_t)strlen(text) : 0}};
+
+	(void)!pb_send(s->sock, PB_MSG_spawner_layers, &m, NULL, 0, NULL);
+	free(text);
+}
+
+static _Noreturn void spawner_main(struct spawner *s)
+{
+	struct signalfd_siginfo si;
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	sigset_t set;
+
+	prctl(PR_SET_PDEATHSIG, 0);
+	signal(SIGINT, SIG_IGN); /* the broker decides when to go */
+	signal(SIGTERM, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	s->root = geteuid() == 0;
+	s->uid_base = 0x60000000u + ((uint32_t)getpid() & 0xffff) * 4096;
+	if (pb_confine_spawner(&e)) {
+		reply_failed(s, 0, &e);
+		_exit(1);
+	}
+	report_layers(s);
+	for (;;) {
+		struct pollfd p[2] = {{.fd = s->sock, .events = POLLIN}, {.fd = s->sigfd, .events = POLLIN}};
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			end_all(s);
+		if (p[1].revents) {
+			(void)!read(s->sigfd, &si, sizeof(si));
+			reap(s);
+		}
+		if (p[0].revents)
+			on_broker(s);
+	}
+}
+
+pb_status pb_spawner_start(const char *libexec, const char *unlink_path, int *ret_sock, pid_t *ret_pid,
+			   struct pt2box_error *err)
+{
+	static struct spawner s;
+	int p[2];
+	pid_t pid;
+	pb_status st = pb_socket_pair(p, err);
+
+	if (st)
+		return st;
+	pid = fork();
+	if (pid < 0) {
+		close(p[0]);
+		close(p[1]);
+		return pb_error_sys(err, "fork");
+	}
+	if (pid == 0) {
+		/* Only its socket and stderr; listeners and clients come later and are the broker's. */
+		s.sock = dup3(p[1], 3, O_CLOEXEC) < 0 ? p[1] : 3;
+		if (s.sock == 3)
+			close_range(4, ~0u, 0);
+		s.libexec = libexec;
+		s.unlink_path = unlink_path;
+		spawner_main(&s);
+	}
+	close(p[1]);
+	*ret_sock = p[0];
+	*ret_pid = pid;
+	return PT2BOX_OK;
+}

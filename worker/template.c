@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The template, in the order of confinement: trusted libraries and their warm-up, the sandbox, the gate, dlopen without
+ * a constructor, the run filter, and only then the first untrusted instruction. Afterwards it forks workers.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "confine/confine.h"
+#include "confine/elf_gate.h"
+#include "confine/fork_sibling.h"
+#include "ipc/fdmap.h"
+#include "ipc/socket.h"
+#include "worker/interpose.h"
+#include "worker/roles.h"
+#include "worker/serve.h"
+
+static void tell_phase(enum pb_load_phase phase)
+{
+	struct pb_msg_phase m = {.phase = phase};
+
+	(void)!pb_write(PB_FD_TEMPLATE_CTL, PB_MSG_phase, &m, NULL);
+}
+
+static _Noreturn void give_up(const struct pt2box_error *e)
+{
+	struct pb_msg_load_failed m = {.status = e->status};
+
+	snprintf(m.text, sizeof(m.text), "%s", e->text);
+	(void)!pb_write(PB_FD_TEMPLATE_CTL, PB_MSG_load_failed, &m, NULL);
+	_exit(1);
+}
+
+/* There is no lane yet to say it in: a model that dies while loading, after this, died for want of memory. */
+static void refused_while_loading(void)
+{
+	struct pb_msg_load_failed m = {.status = PT2BOX_MODEL_OOM,
+				       .text = "the model was refused memory while it loaded"};
+
+	(void)!pb_write(PB_FD_TEMPLATE_CTL, PB_MSG_load_failed, &m, NULL);
+}
+
+static uint64_t size_of(int fd)
+{
+	struct stat sb;
+
+	return fstat(fd, &sb) == 0 ? (uint64_t)sb.st_size : 0;
+}
+
+static void *map_readonly(int fd, uint64_t bytes)
+{
+	void *p = bytes ? mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0) : NULL;
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+struct template {
+	struct pb_backend backend;
+	struct pb_manifest *manifest;
+	struct pb_model model;
+	const struct pb_board *board;
+	void *consts;
+	uint64_t consts_bytes;
+};
+
+/* Everything that needs files or many calls, while both are there. Trusted code only. */
+static pb_status prepare(struct template *t, const struct pb_worker_options *o, struct pt2box_error *err)
+{
+	pb_status st;
+
+	/* One arena: memory that a loading thread frees is the next one's. Big blocks stay: touching them anew is dear. */
+	mallopt(M_ARENA_MAX, 1);
+	st = pb_backend_load(&t->backend, o->runtime, err);
+	if (st)
+		return st;
+	if (t->backend.set_jit)
+		t->backend.set_jit(strcmp(o->profile, "strict") != 0);
+	st = pb_backend_warm_up(&t->backend, (int)o->threads, err);
+	if (st)
+		return st;
+	t->board = map_readonly(PB_FD_BOARD, PB_BOARD_BYTES);
+	t->consts_bytes = size_of(PB_FD_CONSTANTS);
+	t->consts = map_readonly(PB_FD_CONSTANTS, t->consts_bytes);
+	if (!t->board)
+		return pb_error_sys(err, "cannot map the board");
+	close(PB_FD_BOARD);
+	close(PB_FD_CONSTANTS);
+	return PT2BOX_OK;
+}
+
+static pb_status read_manifest(struct template *t, struct pt2box_error *err)
+{
+	uint8_t *data;
+	size_t bytes;
+	pb_status st = pb_fd_slurp(PB_FD_MANIFEST, PB_MANIFEST_MAX_BYTES, &data, &bytes, err);
+
+	if (!st)
+		st = pb_manifest_decode(data, bytes, &t->manifest, err);
+	if (!st)
+		close(PB_FD_MANIFEST);
+	return st;
+}
+
+/* The file is sealed, but intake, which wrote it, had hostile bytes before it: look again. */
+static pb_status check_gate(struct pt2box_error *err)
+{
+	uint64_t bytes = size_of(PB_FD_MODEL);
+	void *file = map_readonly(PB_FD_MODEL, bytes);
+	struct pb_elf_facts facts;
+	pb_status st;
+
+	if (!file)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "elf.empty: the model has no code");
+	st = pb_elf_gate(file, bytes, PB_ELF_PATCHED, &facts, err);
+	pb_elf_facts_deinit(&facts);
+	munmap(file, bytes);
+	return st;
+}
+
+static void env_for_model(const struct template *t, const struct pb_worker_options *o)
+{
+	char n[16];
+	uint32_t threads = o->threads;
+
+	/* More threads than a package was compiled for can crash it. */
+	if (t->manifest->openmp_threads && threads > t->manifest->openmp_threads)
+		threads = t->manifest->openmp_threads;
+	snprintf(n, sizeof(n), "%u", threads);
+	setenv("OMP_NUM_THREADS", n, 1);
+	/* Without a signature to check against, the checks that are compiled into the model do it. */
+	if (!t->manifest->has_signature)
+		setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 1);
+}
+
+static pb_status load(struct template *t, const struct pb_worker_options *o, struct pt2box_error *err)
+{
+	bool own_file;
+	pb_status st;
+
+	tell_phase(PB_PHASE_CONFINE);
+	st = pb_confine_template(o->profile, o->explain, PB_FD_WARDEN_LINK, err);
+	if (!st)
+		st = read_manifest(t, err);
+	if (st)
+		return st;
+	env_for_model(t, o);
+	tell_phase(PB_PHASE_GATE);
+	st = check_gate(err);
+	if (st)
+		return st;
+	tell_phase(PB_PHASE_DLOPEN);
+	st = pb_model_dlopen(&t->model, &t->backend, t->manifest, err);
+	if (st)
+		return st;
+	own_file = t->manifest->const_source == PB_CONSTS_MMAP_SELF;
+	if (!own_file)
+		close(PB_FD_MODEL);
+	pb_interpose_model_file(own_file);
+	pb_serve_install_fault_handler();
+	st = pb_confine_run(o->profile, o->threads, err);
+	if (st)
+		return st;
+	/* From here on untrusted code runs. */
+	pb_interpose_on_refusal(refused_while_loading);
+	tell_phase(PB_PHASE_CONSTRUCTORS);
+	pb_model_construct(&t->model);
+	tell_phase(PB_PHASE_CONTAINER);
+	st = pb_model_create(&t->model, t->consts, t->consts_bytes, err);
+	if (st)
+		return st;
+	tell_phase(PB_PHASE_CONSTANTS);
+	pb_model_dry_run(&t->model);
+	return PT2BOX_OK;
+}
+
+static _Noreturn void become_worker(struct template *t, const struct pb_worker_options *o, uint32_t worker)
+{
+	close(PB_FD_TEMPLATE_CTL);
+	close(PB_FD_WARDEN_LINK);
+	if (pb_confine_steady(o->profile, o->threads, NULL))
+		_exit(1);
+	pb_serve(&t->model, worker, t->board);
+}
+
+static void fork_worker(struct template *t, const struct pb_worker_options *o, uint32_t worker)
+{
+	struct pb_forked f = {.worker = worker};
+
+	f.pid = pb_fork_sibling();
+	if (f.pid == 0)
+		become_worker(t, o, worker);
+	close(PB_FD_WORKER_CTL);
+	if (f.pid > 0)
+		(void)!write(PB_FD_WARDEN_LINK, &f, sizeof(f));
+}
+
+_Noreturn void pb_template_run(const struct pb_worker_options *o)
+{
+	static struct template t;
+	static struct pb_rx rx;
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pb_msg_ready ready;
+
+	if (prepare(&t, o, &e) || load(&t, o, &e))
+		give_up(&e);
+	tell_phase(PB_PHASE_FORK);
+	ready = (struct pb_msg_ready){.n_inputs = t.model.n_inputs,
+				      .n_outputs = t.model.n_outputs,
+				      .n_constants = t.model.n_constants};
+	if (pb_write(PB_FD_TEMPLATE_CTL, PB_MSG_ready, &ready, NULL))
+		_exit(0);
+	pb_interpose_on_refusal(NULL);
+	for (;;) {
+		if (pb_recv(PB_FD_TEMPLATE_CTL, PB_BROKER, PB_TEMPLATE, PB_STATE_ANY, false, &rx, NULL))
+			_exit(0);
+		if (rx.row->id != PB_MSG_fork || rx.fds.fd[0] != PB_FD_WORKER_CTL)
+			_exit(2); /* something took the worker's number */
+		fork_worker(&t, o, (uint32_t)rx.msg.fork.worker);
+	}
+}
