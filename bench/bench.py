@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench`: prints the figures of the README, as ratios to libtorch taken in one run.
+
+The yardstick is bench/torch_host.cc (AOTIModelPackageLoader::run on libtorch, tensors made beforehand, outputs freed);
+ours is bench/hot.c. Both are pinned alike: torch_host and the pt2box worker to one CPU, the pt2box client to another, as
+its wait is not work. Blocks of calls alternate between the two; a figure is the median of the ratios of the blocks.
+
+Without --torch-host only pt2box's own figures are printed. Standard library only.
+"""
+import argparse
+import ast
+import json
+import math
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DTYPES = {"<f4": "float32", "<i8": "int64"}
+
+
+def npy(data):
+    """(dtype, shape, bytes) of a C-ordered .npy."""
+    n = struct.unpack("<H", data[8:10])[0]
+    head = ast.literal_eval(data[10:10 + n].decode())
+    return DTYPES[head["descr"]], head["shape"], data[10 + n:]
+
+
+class Package:
+    """A package and its inputs, laid out as the two programs take them."""
+
+    def __init__(self, name, path, inputs, folder):
+        self.name, self.path, self.specs = name, path, []
+        with zipfile.ZipFile(inputs) as z:
+            for i, entry in enumerate(z.namelist()):
+                dtype, shape, data = npy(z.read(entry))
+                raw = os.path.join(folder, "%s.%d.raw" % (name, i))
+                with open(raw, "wb") as f:
+                    f.write(data)
+                self.specs.append("%s:%s:%s" % (dtype, "x".join(map(str, shape)), raw))
+        self.so = os.path.join(folder, name + ".so")
+        with zipfile.ZipFile(path) as z:
+            so = [n for n in z.namelist() if n.endswith(".wrapper.so")][0]
+            with open(self.so, "wb") as f:
+                f.write(z.read(so))
+
+
+class Program:
+    """One of the two programs, obeying lines."""
+
+    def __init__(self, argv, cpu=None):
+        begin = time.monotonic()
+        self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=(
+            (lambda: os.sched_setaffinity(0, {cpu})) if cpu is not None else None))
+        if self.p.stdout.readline().strip() != "first":
+            sys.exit("bench: %s did not start" % argv[0])
+        self.first_ms = (time.monotonic() - begin) * 1e3
+
+    def ask(self, *words):
+        self.p.stdin.write(" ".join(map(str, words)) + "\n")
+        self.p.stdin.flush()
+        line = self.p.stdout.readline()
+        if not line:
+            sys.exit("bench: a program died")
+        return line
+
+    def close(self):
+        self.p.stdin.close()
+        self.p.wait()
+
+
+class Bench:
+    def __init__(self, a, folder):
+        self.a, self.folder = a, folder
+        self.cpus = sorted(os.sched_getaffinity(0))
+        self.two = len(self.cpus) >= 2
+        self.goals = []
+
+    def fixture(self, name, case=""):
+        d = os.path.join(TOP, "tests", "fixtures", name)
+        return Package(name + case, os.path.join(d, "model.pt2"), os.path.join(d, "in%s.npz" % case), self.folder)
+
+    def ours(self, pkg, runners=1, threads=1):
+        client, worker = (self.cpus[0], self.cpus[1]) if self.two and threads == 1 else (-1, -1)
+        return Program([os.path.join(self.a.build, "bench", "hot"), pkg.path, str(runners), str(threads), str(client),
+                        str(worker)] + pkg.specs)
+
+    def theirs(self, pkg, threads=1):
+        return Program([self.a.torch_host, pkg.path, pkg.so, str(threads)] + pkg.specs,
+                       self.cpus[1] if self.two and threads == 1 else None)
+
+    def goal(self, what, value, limit, unit="x"):
+        ok = value <= limit
+        self.goals.append((what, value, limit, unit, ok))
+        print("  %-68s %8.3f%s  (goal: at most %g%s)%s" % (what, value, unit, limit, unit, "" if ok else "  MISSED"),
+              flush=True)
+
+    def hot(self, pkg, calls, blocks):
+        """Medians of ours, theirs and the raw C ABI in us; median ratios ours/theirs and ours/C ABI."""
+        us, them = self.ours(pkg), self.theirs(pkg) if self.a.torch_host else None
+        rows = []
+        us.ask("run", max(calls // 4, 1))
+        if them:
+            them.ask("loader", max(calls // 4, 1))
+            them.ask("cabi", max(calls // 4, 1))
+        for _ in range(blocks):
+            row = [int(us.ask("run", calls)) / 1e3]
+            if them:
+                row += [int(them.ask("loader", calls)) / 1e3, int(them.ask("cabi", calls)) / 1e3]
+            rows.append(row)
+        us.close()
+        if them:
+            them.close()
+        med = [statistics.median(r[i] for r in rows) for i in range(len(rows[0]))]
+        ratio = statistics.median(r[0] / r[1] for r in rows) if them else None
+        text = "  %-12s pt2box %.1f us" % (pkg.name, med[0])
+        if them:
+            text += ", libtorch's loader %.1f us, raw C ABI %.1f us, ratio %.3f, to the C ABI %.3f" % (
+                med[1], med[2], ratio, statistics.median(r[0] / r[2] for r in rows))
+        print(text + "  (%d blocks of %d calls)" % (blocks, calls), flush=True)
+        return med[0], ratio
+
+    def calls(self):
+        print("Hot calls through the sandbox, one thread, p50:")
+        _, ratio = self.hot(self.fixture("mlp"), 2000 if not self.a.quick else 200, 7)
+        if ratio:
+            self.goal("MLP 4x64, pt2box / AOTIModelPackageLoader::run", ratio, 1.0)
+
+    def start(self):
+        print("Start to first result, private broker, full confinement:")
+        pkg, us, them = self.fixture("mlp"), [], []
+        for _ in range(7):
+            p = self.ours(pkg)
+            us.append(p.first_ms)
+            p.close()
+            if self.a.torch_host:
+                p = self.theirs(pkg)
+                them.append(p.first_ms)
+                p.close()
+        line = "  pt2box %.1f ms" % statistics.median(us)
+        if them:
+            line += ", C++ host with libtorch %.1f ms" % statistics.median(them)
+        print(line)
+        if them:
+            self.goal("start, pt2box / C++ host with libtorch", statistics.median(a / b for a, b in zip(us, them)), 0.2)
+
+    def first64(self):
+        print("A package that reads 64 elements of its input:")
+        small, large = self.fixture("first64"), self.fixture("first64", "_1")
+        specs = list(large.specs)
+        n = 4 << 20  # float32: 16 MiB
+        raw = os.path.join(self.folder, "first64.16m.raw")
+        with open(raw, "wb") as f:
+            f.write(b"\0\0\x80?" * n)
+        large.specs = ["float32:%d:%s" % (n, raw)]
+        del specs
+        small.specs = ["float32:256:%s" % raw]
+        a, b = self.ours(small), self.ours(large)
+        rows = [(int(a.ask("run", 1000)) / 1e3, int(b.ask("run", 1000)) / 1e3) for _ in range(7)]
+        a.close()
+        b.close()
+        print("  1 KiB %.1f us, 16 MiB %.1f us" % tuple(statistics.median(r[i] for r in rows) for i in (0, 1)))
+        self.goal("16 MiB in the lane costs more than 1 KiB by", statistics.median(y - x for x, y in rows), 5.0, " us")
+
+    @staticmethod
+    def memory(ps):
+        """(bytes without shared memory summed over all processes, bytes of memfds counted once); None: not readable."""
+        o = json.loads(ps)
+        pids = [o["broker"]["pid"], o["spawner"]["pid"]]
+        memfd = 0
+        for m in o["models"]:
+            memfd += m["memfd_bytes"]
+            pids += [m[k]["pid"] for k in ("warden", "template") if k in m]
+            pids += [w["pid"] for w in m["workers"] if w["pid"]]
+        own = 0
+        for pid in pids:
+            try:
+                with open("/proc/%d/smaps_rollup" % pid) as f:
+                    kb = {line.split(":")[0]: int(line.split()[1]) for line in f if line.startswith("Pss")}
+            except OSError:
+                return None
+            own += (kb["Pss"] - kb.get("Pss_Shmem", 0)) * 1024
+        return own, memfd
+
+    def total(self, pkg, runners):
+        p = self.ours(pkg, runners)
+        p.ask("run", 50)
+        m = self.memory(p.ask("ps"))
+        p.close()
+        return m
+
+    def workers_memory(self, models):
+        print("Memory: PSS of broker, spawner, warden, template and workers without shared memory, plus memfds once:")
+        mib = 1024.0 * 1024
+        m = {n: self.total(self.fixture("mlp"), n) for n in (1, 2, 4, 8)}
+        if None in m.values():
+            print("  not readable: run as root")
+            return
+        for n, (own, fds) in sorted(m.items()):
+            print("  MLP, %d worker%s: %.2f + %.2f MiB" % (n, "s"[:n > 1], own / mib, fds / mib))
+        self.goal("each further MLP worker", (sum(m[8]) - sum(m[1])) / 7 / mib, 2.0, " MiB")
+        for pkg in models:
+            if pkg.name == "resnet18":
+                one, four = self.total(pkg, 1), self.total(pkg, 4)
+                print("  ResNet-18 (47 MB of constants), 1 worker: %.1f + %.1f MiB, 4 workers: %.1f + %.1f MiB" % (
+                    one[0] / mib, one[1] / mib, four[0] / mib, four[1] / mib))
+                print("    own bytes hold one packed copy of the weights, made once in the template and shared by forks")
+                self.goal("each further ResNet-18 worker (its activations; no constants)",
+                          (sum(four) - sum(one)) / 3 / mib, 47.0, " MiB")
+
+    def larger(self, models):
+        print("Larger models, one thread, p50:")
+        ratios = []
+        for pkg in models:
+            _, r = self.hot(pkg, 8 if not self.a.quick else 3, 5)
+            ratios.append(r)
+        if ratios and all(ratios):
+            self.goal("geometric mean of %s" % ", ".join(p.name for p in models),
+                      math.exp(sum(map(math.log, ratios)) / len(ratios)), 1.1)
+
+    def run(self):
+        models = []
+        for name in ("resnet18", "bert", "gpt2"):
+            path = os.path.join(self.a.models, name) if self.a.models else ""
+            if path and os.path.exists(path + ".pt2"):
+                models.append(Package(name, path + ".pt2", path + ".npz", self.folder))
+        if not self.a.torch_host:
+            print("No torch 2.13.0 was found: no yardstick, no larger models (pip install torch==2.13.0 transformers in a"
+                  " venv, then make bench PYTHON=VENV/bin/python).")
+        if not self.two:
+            print("One CPU only: client and worker share it, figures do not mean much.")
+        self.calls()
+        self.start()
+        self.first64()
+        self.workers_memory(models)
+        if models:
+            self.larger(models)
+        missed = [g for g in self.goals if not g[4]]
+        print("%d of %d goals reached." % (len(self.goals) - len(missed), len(self.goals)))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--build", required=True)
+    p.add_argument("--torch-host", default="")
+    p.add_argument("--models", default="")
+    p.add_argument("--quick", action="store_true", help="fewer calls: does it run at all")
+    a = p.parse_args()
+    a.build = os.path.abspath(a.build)
+    with tempfile.TemporaryDirectory() as folder:
+        Bench(a, folder).run()
+
+
+if __name__ == "__main__":
+    main()

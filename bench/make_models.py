@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the larger packages of `make bench` with torch 2.13.0: ResNet-18 at full width, BERT-base-like and GPT-2 small
+with random weights, for one thread. Each NAME.pt2 has its inputs beside it as NAME.npz. What is there already stays.
+
+    make_models.py --out DIR [--only NAME ...]
+"""
+import argparse
+import os
+import shutil
+import tempfile
+
+import numpy as np
+import torch
+from torch import nn
+
+F = torch.nn.functional
+
+
+class Block(nn.Module):
+    def __init__(self, cin, cout, stride):
+        super().__init__()
+        self.c1, self.b1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False), nn.BatchNorm2d(cout)
+        self.c2, self.b2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False), nn.BatchNorm2d(cout)
+        self.down = None
+        if stride != 1 or cin != cout:
+            self.down = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout))
+
+    def forward(self, x):
+        y = self.b2(self.c2(F.relu(self.b1(self.c1(x)))))
+        return F.relu(y + (x if self.down is None else self.down(x)))
+
+
+class ResNet18(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+                                  nn.MaxPool2d(3, 2, 1))
+        blocks, cin = [], 64
+        for cout, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+            blocks += [Block(cin, cout, stride), Block(cout, cout, 1)]
+            cin = cout
+        self.blocks, self.fc = nn.Sequential(*blocks), nn.Linear(512, 1000)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+class First(nn.Module):
+    """One tensor out of a transformers model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids):
+        return self.model(input_ids=ids, return_dict=False)[0]
+
+
+def resnet18():
+    return ResNet18(), (torch.randn(1, 3, 224, 224),)
+
+
+def bert():
+    from transformers import BertConfig, BertModel
+    return First(BertModel(BertConfig(use_cache=False))), (torch.randint(0, 30000, (1, 128)),)
+
+
+def gpt2():
+    from transformers import GPT2Config, GPT2LMHeadModel
+    return First(GPT2LMHeadModel(GPT2Config(use_cache=False))), (torch.randint(0, 50000, (1, 64)),)
+
+
+def make(name, out):
+    torch.manual_seed(0)
+    module, inputs = globals()[name]()
+    cache = tempfile.mkdtemp()
+    # Inductor's cache key ignores weight values, and the thread count is compiled in.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module.eval(), inputs)
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=os.path.join(out, name + ".part.pt2"),
+                inductor_configs={"cpp.threads": 1})
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+    np.savez(os.path.join(out, name + ".npz"), **{"in%d" % i: t.numpy() for i, t in enumerate(inputs)})
+    os.rename(os.path.join(out, name + ".part.pt2"), os.path.join(out, name + ".pt2"))
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--out", required=True)
+    p.add_argument("--only", nargs="*", default=["resnet18", "bert", "gpt2"])
+    a = p.parse_args()
+    os.makedirs(a.out, exist_ok=True)
+    for name in a.only:
+        if not os.path.exists(os.path.join(a.out, name + ".pt2")):
+            print("making %s" % name, flush=True)
+            make(name, a.out)
+
+
+if __name__ == "__main__":
+    main()
