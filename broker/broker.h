@@ -51,10 +51,10 @@ struct pb_segment_rec {
 
 /* What the broker has seen in a slot, with its own clock. */
 struct pb_slot_watch {
-	uint32_t seq;
-	uint32_t worker;
-	uint64_t since_ns;
-	bool running;
+	uint32_t seq;	     /* 0: nothing waits */
+	uint32_t worker;     /* last seen with it */
+	uint64_t seen_ns;    /* first sight of the request */
+	uint64_t claimed_ns; /* first sight of a claim; 0: none yet */
 };
 
 struct pb_lane_rec {
@@ -76,6 +76,7 @@ struct pb_worker_rec {
 	struct pb_source ctl;
 	pb_status kill_status; /* why the broker had it killed; OK if it did not */
 	uint64_t forked_ns;
+	uint64_t since_ns; /* in the state FORKING or DYING */
 	uint32_t deaths;
 	uint32_t quick_deaths; /* in a row, soon after the fork: back off */
 	uint64_t retry_ns;
@@ -168,6 +169,13 @@ struct pb_broker {
 };
 
 /* ---- loop.c ---- */
+/*
+ * A socket to a process that is not trusted: our end in the loop, *ret_peer for the other. Our end never blocks, so that
+ * a process which does not read holds nobody up, and takes no descriptors where the kernel can refuse them.
+ */
+PB_CHECK pb_status pb_loop_add_control(struct pb_broker *b, struct pb_source *s,
+				       void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), void *object,
+				       int *ret_peer, struct pt2box_error *err);
 PB_CHECK pb_status pb_loop_add(struct pb_broker *b, struct pb_source *s, struct pt2box_error *err);
 /* Take out of the loop and close. Does nothing for fd -1. */
 void pb_loop_remove(struct pb_broker *b, struct pb_source *s);
@@ -188,6 +196,8 @@ void pb_model_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_
 void pb_model_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take);
 /* End its processes; the record goes when they have. */
 void pb_model_end(struct pb_broker *b, struct pb_model_rec *m);
+/* Kill its namespace, now: exited will follow. */
+void pb_model_kill(struct pb_broker *b, struct pb_model_rec *m);
 struct pb_model_rec *pb_model_find(struct pb_client *c, uint64_t id);
 /* From the spawner. */
 void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *m);
@@ -201,6 +211,8 @@ void pb_workers_start(struct pb_broker *b, struct pb_model_rec *m);
 void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m);
 void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int wait_status);
 void pb_worker_kill(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status why);
+/* Replace what is missing; returns when to look again. */
+uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 /* Tell every worker, and ring the board. */
 void pb_workers_send(struct pb_broker *b, struct pb_model_rec *m, enum pb_msg_id id, const void *msg, const int *fds,
 		     size_t n_fds);

@@ -285,6 +285,7 @@ void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t 
 				continue;
 			if (segv && p.fault && !m->copy_inputs) {
 				mark_writes_inputs(b, m);
+				l->watch[s].seq = 0; /* its time begins anew */
 				pb_lane_requeue(&l->lane, s, p.seq);
 			} else {
 				pb_lane_fail(&l->lane, s, p.seq, status, signal, text);
@@ -316,45 +317,68 @@ void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_m
 		pb_worker_kill(b, l->model, p.worker, PT2BOX_CANCELLED);
 }
 
-/* First sight of a running slot starts its clock; a run that overstays it is killed. */
-static void watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, uint64_t now)
+/* The run in this slot has overstayed: end the worker that was last seen with it. */
+static void overrun(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, uint32_t seq)
+{
+	struct pb_model_rec *m = l->model;
+	uint32_t w = l->watch[slot].worker;
+
+	/* A claim by a worker that does not live is a lie of one that does: answer it, so that it cannot hang anyone. */
+	if (w < m->n_workers && m->worker[w].state == PB_W_READY)
+		pb_worker_kill(b, m, w, PT2BOX_MODEL_TIMEOUT);
+	else if (w >= m->n_workers || m->worker[w].state == PB_W_NONE)
+		pb_lane_fail(&l->lane, slot, seq, PT2BOX_MODEL_TIMEOUT, 0, "the run overran its deadline");
+}
+
+/*
+ * First sight of a claimed slot starts its clock, and nothing that a worker writes stops it but the answer: a claim that
+ * is moved about or taken back runs on. Returns whether the slot waits and nobody has ever claimed it.
+ */
+static bool watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, uint64_t now, bool *ret_busy)
 {
 	struct pb_slot_watch *w = &l->watch[slot];
-	struct pb_model_rec *m = l->model;
+	int64_t limit = l->model->run_deadline_ms;
 	struct pb_lane_peek p;
 
 	pb_lane_look(&l->lane, slot, &p);
-	if (!p.claimed) {
-		w->running = false;
-		return;
+	if (!p.pending) {
+		w->seq = 0;
+		return false;
 	}
-	if (!w->running || w->seq != p.seq || w->worker != p.worker) {
-		*w = (struct pb_slot_watch){.seq = p.seq, .worker = p.worker, .since_ns = now, .running = true};
-		return;
+	if (w->seq != p.seq)
+		*w = (struct pb_slot_watch){.seq = p.seq, .seen_ns = now};
+	if (p.claimed) {
+		w->worker = p.worker;
+		if (!w->claimed_ns)
+			w->claimed_ns = now;
 	}
-	if (m->run_deadline_ms < 0 || now - w->since_ns < (uint64_t)m->run_deadline_ms * 1000000u)
-		return;
-	/* A claim by a worker that does not live is a lie of one that does: answer it, so that it cannot hang anyone. */
-	if (p.worker < m->n_workers && m->worker[p.worker].state == PB_W_READY)
-		pb_worker_kill(b, m, p.worker, PT2BOX_MODEL_TIMEOUT);
-	else if (p.worker >= m->n_workers || m->worker[p.worker].state == PB_W_NONE)
-		pb_lane_fail(&l->lane, slot, p.seq, PT2BOX_MODEL_TIMEOUT, 0, "the run overran its deadline");
+	if (!w->claimed_ns)
+		return limit >= 0 && now - w->seen_ns >= (uint64_t)limit * 1000000u;
+	*ret_busy = true;
+	if (limit >= 0 && now - w->claimed_ns >= (uint64_t)limit * 1000000u)
+		overrun(b, l, slot, p.seq);
+	return false;
+}
+
+/* Requests have waited for a whole deadline while no worker was at work: these workers do not serve. */
+static void kill_idlers(struct pb_broker *b, struct pb_model_rec *m)
+{
+	for (uint32_t w = 0; w < m->n_workers; w++)
+		if (m->worker[w].state == PB_W_READY)
+			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 }
 
 uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	uint64_t next = UINT64_MAX;
+	bool busy = false, stalled = false;
 
 	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
 		for (uint32_t s = 0; s < l->lane.geo.slots; s++)
-			watch_slot(b, l, s, now);
+			stalled |= watch_slot(b, l, s, now, &busy);
 		next = now + WATCH_NS;
 	}
-	for (uint32_t w = 0; w < m->n_workers; w++)
-		if (m->worker[w].state == PB_W_NONE && m->template_ready) {
-			if (m->worker[w].retry_ns <= now)
-				pb_workers_continue(b, m);
-			next = now + WATCH_NS;
-		}
+	if (stalled && !busy)
+		kill_idlers(b, m);
 	return next;
 }

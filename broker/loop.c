@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The epoll loop: one event at a time, then the deadlines. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 pb_status pb_loop_add(struct pb_broker *b, struct pb_source *s, struct pt2box_error *err)
 {
@@ -14,6 +20,29 @@ pb_status pb_loop_add(struct pb_broker *b, struct pb_source *s, struct pt2box_er
 
 	if (epoll_ctl(b->epoll, EPOLL_CTL_ADD, s->fd, &ev) != 0)
 		return pb_error_sys(err, "epoll");
+	return PT2BOX_OK;
+}
+
+pb_status pb_loop_add_control(struct pb_broker *b, struct pb_source *s,
+			      void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), void *object,
+			      int *ret_peer, struct pt2box_error *err)
+{
+	int p[2], no = 0;
+	pb_status st = pb_socket_pair(p, err);
+
+	if (st)
+		return st;
+	fcntl(p[0], F_SETFL, O_NONBLOCK);
+	setsockopt(p[0], SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no)); /* Linux 6.16; elsewhere the decoder refuses them */
+	*s = (struct pb_source){p[0], ready, object};
+	st = pb_loop_add(b, s, err);
+	if (st) {
+		close(p[0]);
+		close(p[1]);
+		s->fd = -1;
+		return st;
+	}
+	*ret_peer = p[1];
 	return PT2BOX_OK;
 }
 

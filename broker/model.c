@@ -105,7 +105,7 @@ static void model_free(struct pb_broker *b, struct pb_model_rec *m)
 	free(m);
 }
 
-static void send_kill(struct pb_broker *b, struct pb_model_rec *m)
+void pb_model_kill(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pb_msg_spawn_kill k = {.id = m->spawn_id};
 
@@ -127,7 +127,7 @@ void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 	while (m->lanes)
 		pb_lanes_free(b, m->lanes);
 	if (m->spawn_id) {
-		send_kill(b, m); /* the record goes when the process has */
+		pb_model_kill(b, m); /* the record goes when the process has */
 		return;
 	}
 	unlink_model(&b->orphans, m);
@@ -401,27 +401,6 @@ static pb_status choose_backend(struct pb_model_rec *m, struct pt2box_error *err
 static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t events);
 static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t events);
 
-static pb_status make_control(struct pb_broker *b, struct pb_source *s, struct pb_model_rec *m,
-			      void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), int *ret_peer,
-			      struct pt2box_error *err)
-{
-	int p[2];
-	pb_status st = pb_socket_pair(p, err);
-
-	if (st)
-		return st;
-	*s = (struct pb_source){p[0], ready, m};
-	st = pb_loop_add(b, s, err);
-	if (st) {
-		close(p[0]);
-		close(p[1]);
-		s->fd = -1;
-		return st;
-	}
-	*ret_peer = p[1];
-	return PT2BOX_OK;
-}
-
 static pb_status make_board(struct pb_model_rec *m, struct pt2box_error *err)
 {
 	void *p;
@@ -466,9 +445,9 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 	if (!st)
 		st = make_pipe(b, &m->errors, m, read_errors, &err_w, err);
 	if (!st)
-		st = make_control(b, &m->warden, m, warden_message, &warden, err);
+		st = pb_loop_add_control(b, &m->warden, warden_message, m, &warden, err);
 	if (!st)
-		st = make_control(b, &m->template_ctl, m, template_message, &template_end, err);
+		st = pb_loop_add_control(b, &m->template_ctl, template_message, m, &template_end, err);
 	if (st)
 		return st;
 	snprintf(w.backend, sizeof(w.backend), "%s", m->backend);
@@ -580,7 +559,7 @@ static void process_lost(struct pb_broker *b, struct pb_model_rec *m, struct pb_
 		note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template sent something impossible");
 	pb_loop_remove(b, s);
 	if (s == &m->warden || st == PT2BOX_PROTOCOL)
-		send_kill(b, m);
+		pb_model_kill(b, m);
 }
 
 static void keep_layers(struct pb_model_rec *m, const struct pb_bytes *report)
@@ -605,7 +584,7 @@ static void template_died(struct pb_broker *b, struct pb_model_rec *m, int wait_
 	} else if (m->fail_status == PT2BOX_MODEL_OOM) {
 		m->fail_signal = signal;
 	}
-	send_kill(b, m);
+	pb_model_kill(b, m);
 }
 
 static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t events)
@@ -775,7 +754,7 @@ static void overrun(struct pb_broker *b, struct pb_model_rec *m)
 	m->fail_status = PT2BOX_OK;
 	note_failure(m, PT2BOX_MODEL_TIMEOUT, text);
 	m->deadline_ns = UINT64_MAX;
-	send_kill(b, m);
+	pb_model_kill(b, m);
 }
 
 uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
@@ -792,7 +771,10 @@ uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now
 	}
 	if (waits)
 		return m->deadline_ns;
-	if (m->state == PB_M_READY)
-		return pb_lanes_tick(b, m, now);
+	if (m->state == PB_M_READY) {
+		uint64_t lanes = pb_lanes_tick(b, m, now), workers = pb_workers_tick(b, m, now);
+
+		return lanes < workers ? lanes : workers;
+	}
 	return UINT64_MAX;
 }

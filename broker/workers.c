@@ -8,6 +8,8 @@
 #include "broker/broker.h"
 
 #define QUICK_DEATH_NS 2000000000u
+#define RETRY_NS 20000000u
+#define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
 
 void pb_board_ring(struct pb_model_rec *m)
 {
@@ -112,26 +114,23 @@ static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32
 	struct pb_msg_permit_fork permit = {.worker = w};
 	struct pb_msg_fork order = {.worker = w};
 	struct pb_worker_rec *rec = &m->worker[w];
-	int p[2];
-	pb_status st = pb_socket_pair(p, NULL);
+	int peer;
+	pb_status st = pb_loop_add_control(b, &rec->ctl, worker_message, m, &peer, NULL);
 
 	if (st)
 		return st;
-	rec->ctl = (struct pb_source){p[0], worker_message, m};
 	rec->kill_status = PT2BOX_OK;
 	rec->denied[0] = '\0';
-	st = pb_loop_add(b, &rec->ctl, NULL);
+	st = pb_send(m->warden.fd, PB_MSG_permit_fork, &permit, NULL, 0, NULL);
 	if (!st)
-		st = pb_send(m->warden.fd, PB_MSG_permit_fork, &permit, NULL, 0, NULL);
-	if (!st)
-		st = pb_send(m->template_ctl.fd, PB_MSG_fork, &order, &p[1], 1, NULL);
-	close(p[1]);
+		st = pb_send(m->template_ctl.fd, PB_MSG_fork, &order, &peer, 1, NULL);
+	close(peer);
 	if (st) {
 		pb_loop_remove(b, &rec->ctl);
 		return st;
 	}
 	rec->state = PB_W_FORKING;
-	rec->forked_ns = pb_now_ns();
+	rec->forked_ns = rec->since_ns = pb_now_ns();
 	m->forking = (int)w;
 	return PT2BOX_OK;
 }
@@ -146,11 +145,8 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 	for (uint32_t w = 0; w < m->n_workers; w++) {
 		if (m->worker[w].state != PB_W_NONE || m->worker[w].retry_ns > now)
 			continue;
-		if (fork_worker(b, m, w)) {
-			struct pb_msg_spawn_kill k = {.id = m->spawn_id};
-
-			(void)!pb_send(b->spawner.fd, PB_MSG_spawn_kill, &k, NULL, 0, NULL);
-		}
+		if (fork_worker(b, m, w))
+			pb_model_kill(b, m);
 		return;
 	}
 }
@@ -181,6 +177,7 @@ void pb_worker_kill(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_
 		return;
 	m->worker[w].kill_status = why;
 	m->worker[w].state = PB_W_DYING;
+	m->worker[w].since_ns = pb_now_ns();
 	if (m->warden.fd >= 0)
 		(void)!pb_send(m->warden.fd, PB_MSG_kill_worker, &k, NULL, 0, NULL);
 }
@@ -193,6 +190,9 @@ static void kill_text(const struct pb_model_rec *m, pb_status why, char *text, s
 		break;
 	case PT2BOX_CANCELLED:
 		snprintf(text, cap, "the run was cancelled");
+		break;
+	case PT2BOX_MODEL_PROTOCOL:
+		snprintf(text, cap, "the model's worker did not serve, or sent something impossible");
 		break;
 	default:
 		snprintf(text, cap, "%s", pt2box_status_text(why));
@@ -226,9 +226,6 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 		st = rec->kill_status;
 		signal = 0;
 		kill_text(m, st, text, sizeof(text));
-	} else if (signal == SIGKILL) {
-		st = PT2BOX_MODEL_OOM; /* nobody else may kill in its namespace: the kernel did, for memory */
-		snprintf(text, sizeof(text), "the model used up its memory and was killed");
 	}
 	pb_log(b, "model %u worker %u: %s: %s", m->id, w, pt2box_status_name(st), text);
 	pb_loop_remove(b, &rec->ctl);
@@ -246,4 +243,23 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 		pb_lanes_worker_died(b, m, w, st, signal, text, segv);
 	}
 	pb_workers_continue(b, m);
+}
+
+uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (uint32_t w = 0; w < m->n_workers; w++) {
+		const struct pb_worker_rec *rec = &m->worker[w];
+
+		if (rec->state == PB_W_READY || !m->template_ready)
+			continue;
+		next = now + RETRY_NS;
+		if (rec->state == PB_W_NONE && rec->retry_ns <= now)
+			pb_workers_continue(b, m);
+		/* A template that does not fork when told to, or a worker that does not die: end them all. */
+		else if (rec->state != PB_W_NONE && now - rec->since_ns > STUCK_NS)
+			pb_model_kill(b, m);
+	}
+	return next;
 }
