@@ -54,6 +54,9 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
 INTEG_SRC := $(sort $(wildcard tests/integration/test_*.c))
 INTEG := $(patsubst tests/%.c,$(B)/tests/%,$(INTEG_SRC))
+TESTLIB := $(wildcard tests/lib/*.c)
+# Hostile models: each source once for each moment at which it attacks (constructor, create, dry run, run).
+HOSTILE := $(foreach at,0 1 2 3,$(patsubst tests/hostile/%.c,$(B)/tests/hostile/%.$(at).so,$(wildcard tests/hostile/*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*/fuzz_*.c))
 FUZZ := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_SRC))
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
@@ -70,7 +73,7 @@ all: ready ## build every program and library into build/
 
 .PHONY: programs tests-build
 programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
-tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS)
+tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE)
 
 # ---- what the build needs -------------------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ $(B)/gen/policies.c: $(B)/host/policyc $(POLICIES)
 	$(B)/host/policyc $(POLICIES) > $@
 
 # Everything but the mains, for tests and tools: the linker takes what a test names.
-$(B)/libunits.a: $(call obj,$(IPC) $(CONFINE) $(BROKER) $(INTAKE) $(WORKER) $(CLIENT) $(COMMAND)) $(POLICY_OBJ) $(RUNTIME_OBJ)
+$(B)/libunits.a: $(call obj,$(IPC) $(CONFINE) $(BROKER) $(INTAKE) $(WORKER) $(CLIENT) $(COMMAND) $(TESTLIB)) $(POLICY_OBJ) $(RUNTIME_OBJ)
 	@rm -f $@; ar rcs $@ $^
 
 $(B)/libpt2box.a: $(call obj,$(CLIENT) $(IPC))
@@ -143,6 +146,18 @@ $(B)/pt2box.pc: client/pt2box.pc.in $(B)/flags
 $(B)/tests/%: tests/%.c $(B)/libunits.a $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(B)/libunits.a $(ALL_LDFLAGS) $(UNIT_LIBS)
+# As PyTorch links a package: undefined symbols of libtorch_cpu.so, which is an empty file here. A source may add flags.
+$(B)/tests/hostile/stub/libtorch_cpu.so:
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,libtorch_cpu.so -o $@ -x c /dev/null
+define hostile_rule
+$(B)/tests/hostile/%.$(1).so: tests/hostile/%.c tests/hostile/base.h ipc/lane.h $(B)/tests/hostile/stub/libtorch_cpu.so
+	@$(CC) -std=gnu17 -Wall -Wextra -O1 -fPIC -fvisibility=hidden -shared -I. -D_GNU_SOURCE -DAT=$(1) -o $$@ $$< \
+		-Wl,--no-as-needed -L$(B)/tests/hostile/stub -ltorch_cpu -Wl,--as-needed \
+		$$$$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $$<)
+endef
+$(foreach at,0 1 2 3,$(eval $(call hostile_rule,$(at))))
+$(B)/tests/integration/test_hostile $(B)/tests/integration/test_before_filter: | programs $(HOSTILE)
 $(B)/bench/%: bench/%.c $(B)/libunits.a $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(B)/libunits.a $(ALL_LDFLAGS) $(UNIT_LIBS)

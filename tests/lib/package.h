@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Packages for tests: a .so made by the test, in the folders and with the texts that PyTorch writes. */
+#ifndef TESTS_LIB_PACKAGE_H
+#define TESTS_LIB_PACKAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* One input float32[16], one output; as tests/hostile/base.h has it. */
+struct test_package {
+	const char *so_path;
+	const char *model_name; /* NULL: "model" */
+	bool constants;		/* one float32[1024] named "w"... */
+	const void *blob;	/* ...in a file of its own; NULL: inside the .so */
+	size_t blob_bytes;
+};
+
+/* Write @p to @path, entries stored. Returns 0, or -1 with a line on stderr. */
+int test_package_write(const char *path, const struct test_package *p);
+
+/* The first array of an .npz, whole and contiguous; malloc'd. NULL on any fault. Shape and dtype as written in it. */
+struct test_array {
+	char descr[8]; /* "<f4" */
+	int ndim;
+	long shape[16];
+	size_t bytes;
+	unsigned char data[];
+};
+struct test_array *test_npz_first(const char *path);
+
+#endif
