@@ -16,6 +16,8 @@ extern "C" {
 
 struct AtenTensorOpaque;
 
+#pragma GCC visibility push(default)
+
 /* Threads for matrix products, convolution and the like; default 1. */
 void pb_rt_set_threads(int threads);
 
@@ -52,6 +54,8 @@ void pb_rt_set_memory_limit(uint64_t bytes);
 void pb_rt_seed(uint64_t seed);
 /* The address is inside storage known as constant. */
 bool pb_rt_is_constant(const void *p, uint64_t bytes);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -34,6 +34,7 @@ struct pb_rt_storage {
 	uint64_t bytes;
 	uint32_t refs;
 	uint32_t alloc_seq; /* number of the allocation within the run, from 0; UINT32_MAX outside runs */
+	uint32_t run;	    /* the run that alloc_seq counts in */
 	enum pb_rt_storage_kind kind;
 	bool constant; /* contents never change while the container lives: packed copies may be cached */
 };
@@ -70,6 +71,16 @@ struct pb_rt_tensor *pb_rt_empty(int32_t dtype, int64_t ndim, const int64_t *siz
 /* New tensor over the storage of @src. */
 struct pb_rt_tensor *pb_rt_alias(const struct pb_rt_tensor *src, int64_t ndim, const int64_t *sizes,
 				 const int64_t *strides, int64_t offset);
+/* The same with another dtype; @offset counts in elements of it. */
+struct pb_rt_tensor *pb_rt_view(const struct pb_rt_tensor *src, int32_t dtype, int64_t ndim, const int64_t *sizes,
+				const int64_t *strides, int64_t offset);
+/* New tensor over memory of somebody else: @data is where the storage begins, element 0 is @offset further. */
+struct pb_rt_tensor *pb_rt_from_blob(void *data, int32_t dtype, int64_t ndim, const int64_t *sizes,
+				     const int64_t *strides, int64_t offset);
+/* A handle without contents, to be assigned to. */
+struct pb_rt_tensor *pb_rt_uninitialized(void);
+/* Bytes of a storage that holds @t at @offset elements; 0 if @t has no element. 0, or 1 with the error set. */
+int pb_rt_extent_bytes(const struct pb_rt_tensor *t, int64_t offset, uint64_t *ret_bytes);
 /* Frees handle and, with the last one, the storage. Accepts NULL. */
 void pb_rt_delete(struct pb_rt_tensor *t);
 /* Give the contents of @src to the handle @dst (both stay valid). */
@@ -88,6 +99,9 @@ void pb_rt_scratch_free(void *p);
 
 /* Record the reason of a failure, printf style; returns 1 (AOTI_TORCH_FAILURE), so `return pb_rt_fail(...)`. */
 int pb_rt_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Forget it. */
+void pb_rt_clear_error(void);
 
 /* Threads the runtime may use (1 unless told otherwise). */
 int pb_rt_threads(void);

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks are kept in lists by size class and handed out again, so that a model that repeats itself makes no system call
+ * and touches no new page. Classes are four to a power of two: at most a fifth of a block is unused, and its pages are
+ * never touched. Blocks that no recent run has used are given back: a model whose shapes change would else keep the
+ * largest block of every size.
+ */
+#include "runtime/alloc.h"
+
+#include <stdlib.h>
+
+#include "runtime/hooks.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define POISON(p, n) ASAN_POISON_MEMORY_REGION(p, n)
+#define UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
+#else
+#define POISON(p, n) ((void)0)
+#define UNPOISON(p, n) ((void)0)
+#endif
+
+#define N_CLASSES 240
+#define MAX_BYTES (UINT64_C(1) << 46)
+#define AGE_RUNS 64
+
+/* In front of every block, a cache line of its own. */
+struct block {
+	struct block *next;
+	uint64_t capacity;
+	uint32_t class;
+	uint32_t last_run;
+	char pad[PB_RT_ALIGN - 24];
+};
+_Static_assert(sizeof(struct block) == PB_RT_ALIGN, "data follows the header and must be aligned");
+
+static struct block *idle[N_CLASSES];
+static uint64_t held, limit;
+static uint32_t runs;
+static bool refused;
+
+/* ---- the limit ---- */
+
+void *pb_rt_memory_refuse(uint64_t bytes)
+{
+	refused = true;
+	if (limit)
+		pb_rt_fail("not enough memory: %llu bytes asked for, %llu of %llu in use", (unsigned long long)bytes,
+			   (unsigned long long)held, (unsigned long long)limit);
+	else
+		pb_rt_fail("not enough memory: %llu bytes asked for", (unsigned long long)bytes);
+	return NULL;
+}
+
+bool pb_rt_memory_charge(uint64_t bytes)
+{
+	if (limit && (bytes > limit || held > limit - bytes)) {
+		pb_rt_alloc_trim();
+		if (bytes > limit || held > limit - bytes) {
+			pb_rt_memory_refuse(bytes);
+			return false;
+		}
+	}
+	held += bytes;
+	return true;
+}
+
+void pb_rt_memory_uncharge(uint64_t bytes)
+{
+	held -= bytes;
+}
+
+uint64_t pb_rt_memory_held(void)
+{
+	return held;
+}
+
+bool pb_rt_memory_refused(void)
+{
+	return refused;
+}
+
+void pb_rt_memory_clear_refused(void)
+{
+	refused = false;
+}
+
+void pb_rt_set_memory_limit(uint64_t bytes)
+{
+	limit = bytes;
+}
+
+/* ---- blocks ---- */
+
+/* Memory from the system, charged; retried once after giving back what is idle. */
+static void *system_new(uint64_t bytes)
+{
+	void *p;
+
+	if (!pb_rt_memory_charge(bytes))
+		return NULL;
+	p = aligned_alloc(PB_RT_ALIGN, bytes);
+	if (!p) {
+		pb_rt_alloc_trim();
+		p = aligned_alloc(PB_RT_ALIGN, bytes);
+	}
+	if (!p) {
+		pb_rt_memory_uncharge(bytes);
+		pb_rt_memory_refuse(bytes);
+	}
+	return p;
+}
+
+static void system_free(struct block *b)
+{
+	pb_rt_memory_uncharge(sizeof(*b) + b->capacity);
+	UNPOISON(b + 1, b->capacity);
+	free(b);
+}
+
+/* Class of a size, and the bytes that blocks of the class have. */
+static uint32_t size_class(uint64_t bytes, uint64_t *ret_capacity)
+{
+	uint64_t units = bytes ? (bytes + PB_RT_ALIGN - 1) / PB_RT_ALIGN : 1, q;
+	int shift;
+
+	if (units <= 4) {
+		*ret_capacity = units * PB_RT_ALIGN;
+		return (uint32_t)units - 1;
+	}
+	shift = 61 - __builtin_clzll(units - 1);
+	q = ((units - 1) >> shift) + 1; /* 5 to 8 */
+	*ret_capacity = (q << shift) * PB_RT_ALIGN;
+	return (uint32_t)(4 + shift * 4 + (q - 5));
+}
+
+void *pb_rt_block_new(uint64_t bytes)
+{
+	uint64_t capacity;
+	uint32_t class;
+	struct block *b;
+
+	if (bytes > MAX_BYTES)
+		return pb_rt_memory_refuse(bytes);
+	class = size_class(bytes, &capacity);
+	b = idle[class];
+	if (b) {
+		idle[class] = b->next;
+	} else {
+		b = system_new(sizeof(*b) + capacity);
+		if (!b)
+			return NULL;
+		b->class = class;
+		b->capacity = capacity;
+	}
+	POISON(b + 1, capacity);
+	UNPOISON(b + 1, bytes);
+	return b + 1;
+}
+
+void pb_rt_block_free(void *p)
+{
+	struct block *b;
+
+	if (!p)
+		return;
+	b = (struct block *)p - 1;
+	b->next = idle[b->class];
+	b->last_run = runs;
+	idle[b->class] = b;
+	POISON(p, b->capacity);
+}
+
+static void give_back(uint32_t older_than)
+{
+	for (int i = 0; i < N_CLASSES; i++) {
+		struct block **at = &idle[i];
+
+		while (*at) {
+			struct block *b = *at;
+
+			if (runs - b->last_run < older_than) {
+				at = &b->next;
+				continue;
+			}
+			*at = b->next;
+			system_free(b);
+		}
+	}
+}
+
+void pb_rt_alloc_trim(void)
+{
+	give_back(0);
+}
+
+void pb_rt_alloc_age(void)
+{
+	if (++runs % AGE_RUNS == 0)
+		give_back(AGE_RUNS);
+}
+
+void *pb_rt_scratch(size_t bytes)
+{
+	return pb_rt_block_new(bytes);
+}
+
+void pb_rt_scratch_free(void *p)
+{
+	pb_rt_block_free(p);
+}
+
+/* ---- headers: carved from chunks that are never given back ---- */
+
+#define PER_CHUNK 64
+
+struct tensor_slot {
+	union {
+		struct pb_rt_tensor tensor;
+		struct tensor_slot *next;
+	};
+};
+
+struct tensor_chunk {
+	struct tensor_slot slots[PER_CHUNK];
+} __attribute__((aligned(PB_RT_ALIGN)));
+
+struct storage_chunk {
+	struct storage_chunk *next;
+	struct pb_rt_storage slots[PER_CHUNK];
+} __attribute__((aligned(PB_RT_ALIGN)));
+
+static struct tensor_slot *free_tensors;
+static struct pb_rt_storage *free_storages; /* linked through base */
+static struct storage_chunk *storage_chunks;
+
+static bool more_tensors(void)
+{
+	struct tensor_chunk *c = system_new(sizeof(*c));
+
+	for (int i = 0; c && i < PER_CHUNK; i++) {
+		c->slots[i].next = free_tensors;
+		free_tensors = &c->slots[i];
+		POISON(&c->slots[i], sizeof(c->slots[i]));
+	}
+	return c;
+}
+
+struct pb_rt_tensor *pb_rt_header_new(void)
+{
+	struct tensor_slot *s;
+
+	if (!free_tensors && !more_tensors())
+		return NULL;
+	s = free_tensors;
+	UNPOISON(s, sizeof(*s));
+	free_tensors = s->next;
+	return &s->tensor;
+}
+
+void pb_rt_header_free(struct pb_rt_tensor *t)
+{
+	struct tensor_slot *s = (struct tensor_slot *)t;
+
+	s->next = free_tensors;
+	free_tensors = s;
+	POISON(s, sizeof(*s));
+}
+
+static bool more_storages(void)
+{
+	struct storage_chunk *c = system_new(sizeof(*c));
+
+	if (!c)
+		return false;
+	c->next = storage_chunks;
+	storage_chunks = c;
+	for (int i = 0; i < PER_CHUNK; i++) {
+		c->slots[i].refs = 0;
+		c->slots[i].base = free_storages;
+		free_storages = &c->slots[i];
+	}
+	return true;
+}
+
+struct pb_rt_storage *pb_rt_storage_header_new(void)
+{
+	struct pb_rt_storage *s;
+
+	if (!free_storages && !more_storages())
+		return NULL;
+	s = free_storages;
+	free_storages = s->base;
+	return s;
+}
+
+void pb_rt_storage_header_free(struct pb_rt_storage *s)
+{
+	s->refs = 0;
+	s->base = free_storages;
+	free_storages = s;
+}
+
+void pb_rt_storage_each(void (*f)(struct pb_rt_storage *s, void *arg), void *arg)
+{
+	for (struct storage_chunk *c = storage_chunks; c; c = c->next)
+		for (int i = 0; i < PER_CHUNK; i++)
+			if (c->slots[i].refs)
+				f(&c->slots[i], arg);
+}
