@@ -1,0 +1,929 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hostile models against the real programs: every attack ends in its named status within its time, the broker lives with
+ * the same pid and as many descriptors as before, the model is served again, and another client that runs an honest
+ * model all the while never sees a wrong bit.
+ *
+ * Runs as it is called; as root also a second time as an ordinary user, from a copy of the programs.
+ * TEST_HOSTILE=name runs one attack of the table only.
+ */
+#include <grp.h>
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "include/pt2box.h"
+#include "tests/lib/broker.h"
+#include "tests/lib/package.h"
+
+#define N 16
+#define MAGIC 666.0f
+#define ORDINARY_UID 12345 /* not the overflow uid: the broker refuses that one */
+#define RUN_MS 500
+#define LOAD_MS 1500
+#define LATE_MS 1000   /* how much later than its deadline a timeout may be seen here */
+#define PROMPT_MS 4000 /* everything that is no timeout, on a machine that does other things too */
+
+/* ---- the world of the tests ---- */
+
+static struct {
+	char programs[256]; /* build/libexec, or a copy */
+	char models[256];   /* build/tests/hostile, or a copy */
+	char honest[256];   /* folder of the fixture that the canary runs */
+	struct test_broker broker;
+	int fds;
+	int failures;
+} world;
+
+static void failed(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void failed(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	printf("    FAILED: ");
+	vprintf(fmt, ap);
+	printf("\n");
+	va_end(ap);
+	fflush(stdout);
+	world.failures++;
+}
+
+/* Whatever hangs, nothing of ours stays behind. */
+static void on_alarm(int sig)
+{
+	static const char text[] = "test_hostile: overran its time\n";
+
+	(void)sig;
+	(void)!write(2, text, sizeof(text) - 1);
+	kill(world.broker.pid, SIGTERM);
+	_exit(1);
+}
+
+/* ---- the canary ---- */
+
+static struct {
+	pthread_t thread;
+	atomic_bool stop;
+	atomic_long runs, wrong, errors, worst_us;
+	char first_error[600];
+	struct test_array *in, *want;
+} canary;
+
+static long now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static enum pt2box_status canary_run(struct pt2box_model *m, unsigned char *ret, struct pt2box_error *e)
+{
+	int64_t sizes[16];
+	struct pt2box_tensor *t, *out = NULL;
+	enum pt2box_status st;
+
+	for (int i = 0; i < canary.in->ndim; i++)
+		sizes[i] = canary.in->shape[i];
+	st = pt2box_tensor_alloc(m, PT2BOX_FLOAT32, canary.in->ndim, sizes, &t, e);
+	if (st)
+		return st;
+	memcpy(pt2box_tensor_get_info(t)->data, canary.in->data, canary.in->bytes);
+	st = pt2box_run(m, &t, 1, NULL, &out, e);
+	if (!st)
+		memcpy(ret, pt2box_tensor_get_info(out)->data, canary.want->bytes);
+	pt2box_tensor_free(out);
+	pt2box_tensor_free(t);
+	return st;
+}
+
+/* Right is what PyTorch gave, closely; after that, the very same bits. */
+static bool canary_is_close(const unsigned char *got)
+{
+	const float *a = (const float *)(const void *)got, *b = (const float *)(const void *)canary.want->data;
+
+	for (size_t i = 0; i < canary.want->bytes / sizeof(float); i++)
+		if (!(fabsf(a[i] - b[i]) <= 1e-4f + 1e-3f * fabsf(b[i])))
+			return false;
+	return true;
+}
+
+static void canary_error(const struct pt2box_error *e)
+{
+	if (atomic_fetch_add(&canary.errors, 1) == 0)
+		snprintf(canary.first_error, sizeof(canary.first_error), "%s: %s", pt2box_status_name(e->status), e->text);
+}
+
+static void *canary_main(void *arg)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pt2box *c = NULL;
+	struct pt2box_model *m = NULL;
+	unsigned char *first = NULL, *got = malloc(canary.want->bytes);
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/model.pt2", world.honest);
+	if (pt2box_open(world.broker.socket, &c, &e) || pt2box_load_path(c, path, NULL, &m, &e))
+		canary_error(&e);
+	while (m && !canary.stop) {
+		long began = now_us(), took;
+
+		if (canary_run(m, got, &e)) {
+			canary_error(&e);
+			usleep(10000);
+			continue;
+		}
+		took = now_us() - began;
+		if (took > canary.worst_us)
+			canary.worst_us = took;
+		if (!first) {
+			first = malloc(canary.want->bytes);
+			memcpy(first, got, canary.want->bytes);
+			if (!canary_is_close(got))
+				canary.wrong++;
+		}
+		if (memcmp(first, got, canary.want->bytes) != 0)
+			canary.wrong++;
+		canary.runs++;
+		usleep(500);
+	}
+	free(first);
+	free(got);
+	pt2box_unload(m);
+	pt2box_close(c);
+	return arg;
+}
+
+/* It has run since @runs, and was never wrong. */
+static void check_canary(long runs)
+{
+	for (long until = test_now_ms() + 3000; canary.runs == runs && test_now_ms() < until;)
+		usleep(1000);
+	if (canary.runs == runs)
+		failed("the canary has not run");
+	if (canary.errors || canary.wrong)
+		failed("the canary saw %ld errors (first: %s) and %ld wrong results", canary.errors, canary.first_error,
+		       canary.wrong);
+	canary.errors = canary.wrong = 0;
+}
+
+/* ---- one model ---- */
+
+struct subject {
+	struct pt2box *c;
+	struct pt2box_model *m;
+	struct pt2box_error e;
+	bool constants;
+	float in[N], out[N];
+};
+
+static enum pt2box_status subject_load(struct subject *s, const char *name, int at, const char *constants,
+				       const struct pt2box_load_options *opt)
+{
+	static float blob[1024];
+	struct test_package p = {.constants = constants != NULL};
+	char so[600], pkg[200];
+	enum pt2box_status st;
+
+	for (int i = 0; i < 1024; i++)
+		blob[i] = 0.25f;
+	memset(s, 0, sizeof(*s));
+	s->constants = constants != NULL;
+	snprintf(so, sizeof(so), "%s/%s.%d.so", world.models, name, at);
+	snprintf(pkg, sizeof(pkg), "%s/%s.pt2", world.broker.dir, name);
+	p.so_path = so;
+	if (constants && strcmp(constants, "blob") == 0) {
+		p.blob = blob;
+		p.blob_bytes = sizeof(blob);
+	}
+	if (test_package_write(pkg, &p) != 0)
+		return PT2BOX_INTERNAL;
+	st = pt2box_open(world.broker.socket, &s->c, &s->e);
+	if (!st)
+		st = pt2box_load_path(s->c, pkg, opt, &s->m, &s->e);
+	unlink(pkg);
+	return st;
+}
+
+static void subject_close(struct subject *s)
+{
+	pt2box_unload(s->m);
+	pt2box_close(s->c);
+	s->m = NULL;
+	s->c = NULL;
+}
+
+/* Run on s->in; on success s->out is what came out, and s->in what became of the input. */
+static enum pt2box_status subject_run(struct subject *s)
+{
+	const int64_t size = N;
+	struct pt2box_tensor *t, *out = NULL;
+	const struct pt2box_tensor_info *info;
+	enum pt2box_status st;
+
+	memset(&s->e, 0, sizeof(s->e));
+	st = pt2box_tensor_alloc(s->m, PT2BOX_FLOAT32, 1, &size, &t, &s->e);
+	if (st)
+		return st;
+	memcpy(pt2box_tensor_get_info(t)->data, s->in, sizeof(s->in));
+	st = pt2box_run(s->m, &t, 1, NULL, &out, &s->e);
+	info = st || !out ? NULL : pt2box_tensor_get_info(out);
+	memset(s->out, 0, sizeof(s->out));
+	if (info && info->dtype == PT2BOX_FLOAT32 && info->numel == N)
+		memcpy(s->out, info->data, sizeof(s->out));
+	memcpy(s->in, pt2box_tensor_get_info(t)->data, sizeof(s->in));
+	pt2box_tensor_free(out);
+	pt2box_tensor_free(t);
+	return st;
+}
+
+static enum pt2box_status good_run(struct subject *s)
+{
+	enum pt2box_status st;
+
+	for (int i = 0; i < N; i++)
+		s->in[i] = (float)(i + 1) / 8;
+	st = subject_run(s);
+	for (int i = 0; i < N && !st; i++)
+		if (s->out[i] != (float)(i + 1) / 4 + (s->constants ? 0.25f : 0)) {
+			failed("a good run gave %g in place %d", (double)s->out[i], i);
+			return PT2BOX_INTERNAL;
+		}
+	return st;
+}
+
+static enum pt2box_status bad_run(struct subject *s, int kind)
+{
+	for (int i = 0; i < N; i++)
+		s->in[i] = (float)i;
+	s->in[0] = MAGIC;
+	s->in[1] = (float)kind;
+	return subject_run(s);
+}
+
+/* No text that a model had a hand in may reach a terminal as it is. */
+static void check_text(const char *what, const struct pt2box_error *e)
+{
+	for (const char *p = e->text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			failed("%s: a control character in the error's text", what);
+	if (strcmp(pt2box_status_name(e->status), "?") == 0)
+		failed("%s: status %d has no name", what, (int)e->status);
+	if (e->status && !e->text[0])
+		failed("%s: no text", what);
+}
+
+/* ---- the table ---- */
+
+#define C 1 /* in a constructor */
+#define K 2 /* while the container is made */
+#define D 4 /* in the dry run */
+#define R 8 /* in a run */
+#define LOADING (C | K | D)
+#define ALL (LOADING | R)
+
+enum {
+	STRICT = 1,
+	SHORT = 2,   /* a timeout is expected: short deadlines */
+	SMALL = 4,   /* 512 MiB */
+	BLOB = 8,    /* constants in a file of their own */
+	EMBEDDED = 16,
+	NO_NEXT = 32, /* the state it leaves in its own process is its own affair */
+	THREADS = 64,
+};
+
+#define S(name) (1ull << PT2BOX_##name)
+
+struct row {
+	const char *id; /* of the list of attacks in the design notes; "" has none there */
+	const char *name;
+	unsigned at;
+	unsigned flags;
+	uint64_t want; /* statuses that are right */
+	int signal;    /* 0: not looked at */
+	const char *text; /* must be in the error's text; NULL: anything */
+};
+
+static const struct row rows[] = {
+	{"", "benign", R, 0, S(OK), 0, NULL},
+	{"", "benign", R, STRICT, S(OK), 0, NULL},
+	{"M01", "open_file", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M06", "fopen_file", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M06", "open_interposed", ALL, 0, S(OK), 0, NULL},
+	{"M02", "ifunc", C | R, 0, S(PKG_REJECTED), 0, "elf.ifunc"},
+	{"M03", "rpath", C, 0, S(PKG_REJECTED), 0, "elf."},
+	{"M03", "needed", C, 0, S(PKG_REJECTED), 0, "elf."},
+	{"M03", "writable_code", C, 0, S(PKG_REJECTED), 0, "elf."},
+	{"M04", "exec_stack", ALL, 0, S(MODEL_CRASHED), SIGSEGV, NULL},
+	{"M05", "interpose", ALL, 0, S(OK) | S(PKG_REJECTED), 0, NULL},
+	{"M07", "socket_tcp", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M08", "socket_unix", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "execve", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "system", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "fork_libc", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "fork_exact", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "fork_loop", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "fork_thread", C | D, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M09", "vfork", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M10", "clone3", ALL, 0, S(OK), 0, NULL},
+	{"M10", "unshare", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M11", "ptrace", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M12", "kill_all", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M12", "kill_warden", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M14", "int80", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M14", "x32", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M15", "high_bits", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M17", "mmap_exec", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M17", "mprotect_exec", ALL, 0, S(OK), 0, NULL},
+	{"M17", "mprotect_exec", ALL, STRICT, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M18", "store_blob", D | R, BLOB, S(MODEL_CRASHED), SIGSEGV, NULL},
+	{"M18", "store_embedded", K | D | R, EMBEDDED, S(MODEL_CRASHED), SIGSEGV, NULL},
+	{"M19", "protect_blob", D | R, BLOB, S(MODEL_CRASHED), SIGSEGV, NULL},
+	{"M19", "map_over_blob", R, BLOB, S(MODEL_EXITED), 0, NULL},
+	{"M20", "proc_self_mem", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M22", "memory_malloc", ALL, SMALL, S(MODEL_OOM), 0, NULL},
+	{"M22", "memory_touchless", K | R, SMALL, S(MODEL_OOM), 0, NULL},
+	{"M22", "memory_huge", ALL, SMALL, S(MODEL_OOM), 0, NULL},
+	{"M22", "memory_mmap", ALL, SMALL, S(MODEL_CRASHED) | S(MODEL_OOM), 0, NULL},
+	{"M22", "memory_shared", ALL, SMALL, S(MODEL_KILLED) | S(MODEL_OOM), 0, NULL},
+	{"M23", "memfd", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M24", "thread_bomb", ALL, SMALL, S(MODEL_CRASHED) | S(MODEL_OOM), 0, NULL},
+	{"M25", "loop", ALL, SHORT, S(MODEL_TIMEOUT), 0, NULL},
+	{"M25", "loop_threads", C | R, SHORT | THREADS, S(MODEL_TIMEOUT), 0, NULL},
+	{"M26", "deadlock", ALL, SHORT, S(MODEL_TIMEOUT), 0, NULL},
+	{"M27", "segfault", ALL, 0, S(MODEL_CRASHED), SIGSEGV, "SIGSEGV"},
+	{"M27", "abort", ALL, 0, S(MODEL_CRASHED), SIGABRT, "SIGABRT"},
+	{"M27", "abort", ALL, STRICT, S(MODEL_CRASHED), SIGABRT, "SIGABRT"},
+	{"M27", "fpe", ALL, 0, S(MODEL_CRASHED), SIGFPE, NULL},
+	{"M27", "illegal", ALL, 0, S(MODEL_CRASHED), SIGILL, NULL},
+	{"M27", "stack_overflow", ALL, 0, S(MODEL_CRASHED), SIGSEGV, NULL},
+	{"M28", "exit0", ALL, 0, S(MODEL_EXITED), 0, "0"},
+	{"M28", "exit7", ALL, 0, S(MODEL_EXITED), 0, "7"},
+	{"M28", "exit_thread", C | R, 0, S(MODEL_EXITED), 0, NULL},
+	{"M28", "exit_thread", K | D, SHORT, S(MODEL_EXITED) | S(MODEL_TIMEOUT) | S(MODEL_ERROR) | S(OK), 0, NULL},
+	{"M29", "throw_cxx", ALL, 0, S(MODEL_CRASHED) | S(MODEL_ERROR), 0, NULL},
+	{"M29", "longjmp", ALL, SHORT, S(MODEL_CRASHED) | S(MODEL_TIMEOUT) | S(MODEL_KILLED), 0, NULL},
+	{"M30", "close_fds", C | K | D, SHORT, S(MODEL_EXITED) | S(MODEL_PROTOCOL) | S(MODEL_CRASHED) | S(MODEL_TIMEOUT), 0, NULL},
+	{"M30", "close_fds", R, SHORT, S(OK) | S(MODEL_PROTOCOL) | S(MODEL_EXITED), 0, NULL},
+	{"M30", "close_stdout", ALL, 0, S(OK), 0, NULL},
+	{"M31", "control_garbage", ALL, SHORT, S(MODEL_PROTOCOL), 0, NULL},
+	{"M31", "control_empty", ALL, SHORT, S(MODEL_PROTOCOL) | S(OK), 0, NULL},
+	{"M31", "control_flood", ALL, 0, S(OK) | S(MODEL_PROTOCOL) | S(MODEL_TIMEOUT), 0, NULL},
+	{"M31", "control_roles", ALL, SHORT, S(MODEL_PROTOCOL), 0, NULL},
+	{"M31", "control_ready", LOADING, SHORT | NO_NEXT, S(OK) | S(MODEL_PROTOCOL), 0, NULL},
+	{"M31", "control_failed", LOADING, 0, S(MODEL_PROTOCOL) | S(MODEL_EXITED), 0, NULL},
+	{"M31", "control_denied", LOADING, 0, S(MODEL_PROTOCOL) | S(MODEL_EXITED), 0, NULL},
+	{"M31", "link_garbage", ALL, SHORT, S(OK) | S(MODEL_PROTOCOL) | S(MODEL_TIMEOUT), 0, NULL},
+	{"M32", "send_fd", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M39", "sigaction", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
+	{"M42", "terminal", ALL, 0, S(OK), 0, NULL},
+	{"M42", "flood", ALL, 0, S(OK), 0, NULL},
+	{"M42", "stdout", C | K | D, 0, S(OK) | S(MODEL_KILLED), 0, NULL},
+	{"M42", "stdout", R, 0, S(OK) | S(MODEL_KILLED), 0, NULL},
+	{"", "store_input", R, 0, S(OK), 0, NULL},
+	{"", "wild_store_up", R, 0, S(MODEL_CRASHED), SIGSEGV, NULL},
+	{"", "poke_runtime", ALL, 0, S(OK), 0, NULL},
+	{"", "heap_smash", ALL, 0, S(MODEL_CRASHED), 0, NULL},
+};
+
+static const char *moment(int at)
+{
+	static const char *const names[] = {"constructor", "create", "dry run", "run"};
+
+	return names[at];
+}
+
+static struct pt2box_load_options options_of(const struct row *r)
+{
+	struct pt2box_load_options o = PT2BOX_LOAD_OPTIONS_INIT;
+
+	if (r->flags & STRICT)
+		o.profile = "strict";
+	if (r->flags & SHORT) {
+		o.load_deadline_ms = LOAD_MS;
+		o.run_deadline_ms = RUN_MS;
+	}
+	if (r->flags & SMALL)
+		o.memory_bytes = 512ull << 20;
+	if (r->flags & THREADS)
+		o.threads = 3;
+	return o;
+}
+
+static const char *constants_of(const struct row *r)
+{
+	return r->flags & BLOB ? "blob" : r->flags & EMBEDDED ? "embedded" : NULL;
+}
+
+/* How the attack ended, against the row. */
+static void judge(const struct row *r, int at, enum pt2box_status st, const struct pt2box_error *e, long took_ms)
+{
+	long limit = PROMPT_MS;
+	char what[80];
+
+	if (r->flags & SHORT)
+		limit = (at == 3 ? RUN_MS : LOAD_MS) + LATE_MS;
+	snprintf(what, sizeof(what), "%s in a %s", r->name, moment(at));
+	printf("    %-4s %-16s %-11s %-14s %5ld ms  %.110s\n", r->id, r->name, moment(at), pt2box_status_name(st), took_ms,
+	       st ? e->text : "");
+	fflush(stdout);
+	if ((unsigned)st > 63 || !(r->want >> st & 1))
+		failed("%s: %s", what, pt2box_status_name(st));
+	if (st && st != e->status)
+		failed("%s: status %d, but %d in the error", what, (int)st, (int)e->status);
+	if (st && r->signal && e->signal != r->signal)
+		failed("%s: signal %d, not %d", what, e->signal, r->signal);
+	if (st && r->text && !strstr(e->text, r->text))
+		failed("%s: \"%s\" is not in the text", what, r->text);
+	if (took_ms > limit)
+		failed("%s: %ld ms, later than %ld", what, took_ms, limit);
+	if (st)
+		check_text(what, e);
+}
+
+static void attack_while_loading(const struct row *r, int at)
+{
+	struct pt2box_load_options opt = options_of(r);
+	struct subject s;
+	long began = test_now_ms();
+	enum pt2box_status st = subject_load(&s, r->name, at, constants_of(r), &opt);
+
+	judge(r, at, st, &s.e, test_now_ms() - began);
+	if (!st && !(r->flags & NO_NEXT) && good_run(&s))
+		failed("%s: loaded, but a run gave %s: %s", r->name, pt2box_status_name(s.e.status), s.e.text);
+	subject_close(&s);
+}
+
+static void attack_while_running(const struct row *r)
+{
+	struct pt2box_load_options opt = options_of(r);
+	enum pt2box_status st;
+	struct subject s;
+	long began;
+
+	st = subject_load(&s, r->name, 3, constants_of(r), &opt);
+	if (st == PT2BOX_PKG_REJECTED) {
+		judge(r, 3, st, &s.e, 0);
+	} else if (st || good_run(&s)) {
+		failed("%s: does not run before the attack: %s: %s", r->name, pt2box_status_name(s.e.status), s.e.text);
+	} else {
+		began = test_now_ms();
+		st = bad_run(&s, 0);
+		judge(r, 3, st, &s.e, test_now_ms() - began);
+		if (strcmp(r->name, "store_input") == 0 && s.in[1] != -7)
+			failed("store_input: the caller does not see what was written");
+		began = test_now_ms();
+		if (!(r->flags & NO_NEXT) && good_run(&s))
+			failed("%s: the next run gave %s: %s", r->name, pt2box_status_name(s.e.status), s.e.text);
+		if (test_now_ms() - began > PROMPT_MS)
+			failed("%s: the next run took %ld ms", r->name, test_now_ms() - began);
+	}
+	subject_close(&s);
+}
+
+/* The broker is as it was. */
+static void check_broker(const char *what)
+{
+	int fds = -1;
+
+	if (!test_broker_alive(&world.broker)) {
+		failed("%s: the broker is dead; its log: %s", what, world.broker.log);
+		exit(1);
+	}
+	if (world.fds < 0)
+		return;
+	for (long until = test_now_ms() + 2000; test_now_ms() < until; usleep(5000)) {
+		fds = test_broker_fds(&world.broker);
+		if (fds <= world.fds)
+			return;
+	}
+	failed("%s: the broker holds %d descriptors, %d before", what, fds, world.fds);
+}
+
+static void test_attacks(void **state)
+{
+	const char *only = getenv("TEST_HOSTILE");
+
+	(void)state;
+	world.failures = 0;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		long runs = canary.runs;
+
+		if (only && strcmp(only, rows[i].name) != 0)
+			continue;
+		for (int at = 0; at < 4; at++) {
+			if (!(rows[i].at >> at & 1))
+				continue;
+			if (at < 3)
+				attack_while_loading(&rows[i], at);
+			else
+				attack_while_running(&rows[i]);
+		}
+		check_broker(rows[i].name);
+		check_canary(runs);
+	}
+	printf("    the canary: %ld runs, slowest %ld us; the broker: %ld KiB\n", canary.runs, canary.worst_us,
+	       test_broker_rss_kib(&world.broker));
+	assert_int_equal(world.failures, 0);
+}
+
+/* ---- lies ---- */
+
+struct lie {
+	int kind;
+	const char *what;
+	uint64_t want;
+	bool next_may_fail; /* once: what the lie left in the lane is answered by the broker */
+};
+
+#define BAD (S(MODEL_PROTOCOL) | S(BAD_TENSOR))
+
+static const struct lie lies[] = {
+	{1, "sizes whose product overflows", BAD, false},
+	{2, "an offset far outside", BAD, false},
+	{3, "a negative size", BAD, false},
+	{4, "an unknown status", BAD, false},
+	{5, "only answers from the future", S(MODEL_TIMEOUT), true},
+	{6, "an impossible length", BAD, false},
+	{7, "two thousand million outputs", BAD, false},
+	{8, "claims in others' names, then death", S(MODEL_TIMEOUT) | S(MODEL_CRASHED), true},
+	{9, "the control part is garbage", S(OK) | S(MODEL_PROTOCOL), true},
+	{10, "the reply changes while it is read", S(OK) | BAD | S(MODEL_ERROR) | S(NOT_FOUND), true},
+	{11, "text for terminals", S(MODEL_ERROR), false},
+	{12, "an input that there is not was written", BAD, false},
+	{13, "more was written than the input holds", BAD, false},
+	{14, "needs 1 TiB of room", S(LIMIT) | BAD, false},
+	{15, "an unknown dtype", BAD, false},
+	{16, "1000 levels deep", BAD, false},
+	{17, "success without outputs", BAD, false},
+	{18, "an output that is None", S(OK), false},
+	{19, "strides whose extent overflows", BAD, false},
+	{20, "needs more room than there are numbers", S(LIMIT) | BAD, false},
+	{21, "an unknown segment", BAD, false},
+	{22, "an unknown signal", BAD, false},
+	{23, "a status that only the broker gives", BAD | S(MODEL_ERROR), false},
+	{24, "just past the end of the segment", BAD, false},
+	{25, "all of the client's own bytes and more", BAD, false},
+	{26, "needs a little more room, again and again", S(NOT_FOUND) | BAD | S(LIMIT) | S(OK), true},
+	{27, "an empty reply", BAD, false},
+	{28, "a false mark of a stored input, and death", S(MODEL_CRASHED), false},
+	{29, "a false mark of refused memory, and death", S(MODEL_OOM), false},
+	{30, "an empty output", S(OK), false},
+	{31, "wakes in a storm, no answer", S(MODEL_TIMEOUT), false},
+	{32, "takes its claim back all the time", S(MODEL_TIMEOUT), false},
+	{33, "claims of the future", S(OK), true},
+};
+
+static void tell_lie(const struct lie *l)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	enum pt2box_status st;
+	struct subject s;
+	char what[100];
+	long began, took;
+
+	opt.run_deadline_ms = 700;
+	snprintf(what, sizeof(what), "lie %d (%s)", l->kind, l->what);
+	st = subject_load(&s, "lies", 3, NULL, &opt);
+	if (st || good_run(&s)) {
+		failed("%s: not served before: %s: %s", what, pt2box_status_name(s.e.status), s.e.text);
+		subject_close(&s);
+		return;
+	}
+	began = test_now_ms();
+	st = bad_run(&s, l->kind);
+	took = test_now_ms() - began;
+	printf("    %2d %-42s %-14s %5ld ms  %.90s\n", l->kind, l->what, pt2box_status_name(st), took, st ? s.e.text : "");
+	fflush(stdout);
+	if ((unsigned)st > 63 || !(l->want >> st & 1))
+		failed("%s: %s: %s", what, pt2box_status_name(st), s.e.text);
+	if (took > 700 + LATE_MS)
+		failed("%s: %ld ms", what, took);
+	if (st)
+		check_text(what, &s.e);
+	st = good_run(&s);
+	for (int i = 0; st && l->next_may_fail && i < 20; i++)
+		st = good_run(&s);
+	if (st)
+		failed("%s: the next run gave %s: %s", what, pt2box_status_name(st), s.e.text);
+	subject_close(&s);
+}
+
+static void test_lies(void **state)
+{
+	const char *only = getenv("TEST_LIE");
+	long runs = canary.runs;
+
+	(void)state;
+	world.failures = 0;
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		if (only && atoi(only) != lies[i].kind)
+			continue;
+		tell_lie(&lies[i]);
+		check_broker("lies");
+	}
+	check_canary(runs);
+	assert_int_equal(world.failures, 0);
+}
+
+/* ---- calls one by one ---- */
+
+#define CALL(name, ...) {SYS_##name, #name, {__VA_ARGS__}, 0, false}
+#define HIGH(name, bits, ...) {SYS_##name, #name " with high bits", {__VA_ARGS__}, bits, false}
+
+static const struct call {
+	int nr;
+	const char *name;
+	int arg[6];
+	int bits; /* arguments that get a bit above 32 */
+	bool soft; /* the call fails, its caller lives */
+} calls[] = {
+	CALL(read, 4), CALL(readv, 4), CALL(pread64, 4), CALL(writev, 2), CALL(sendto, 4), CALL(sendmsg, 4),
+	CALL(sendmmsg, 4), CALL(open), CALL(openat, -100), CALL(openat2, -100), CALL(creat), CALL(stat), CALL(fstat, 4),
+	CALL(lstat), CALL(statx), CALL(access), CALL(readlink), CALL(getdents64, 4), CALL(getcwd), CALL(chdir),
+	CALL(mkdir), CALL(unlink), CALL(rename), CALL(link), CALL(symlink), CALL(mknod), CALL(chmod), CALL(mount),
+	CALL(umount2), CALL(pivot_root), CALL(chroot), CALL(fsopen), CALL(open_tree), CALL(move_mount),
+	CALL(socket, 1, 1), CALL(socketpair, 1, 1), CALL(connect, 4), CALL(bind, 4), CALL(listen, 4), CALL(accept4, 4),
+	CALL(setsockopt, 4), CALL(getsockopt, 4), CALL(shutdown, 4, 2), CALL(pipe2), CALL(eventfd2), CALL(epoll_create1),
+	CALL(timerfd_create), CALL(signalfd4), CALL(inotify_init1), CALL(fanotify_init), CALL(memfd_create),
+	CALL(memfd_secret), CALL(ftruncate, 4), CALL(fallocate, 4), CALL(dup, 4), CALL(dup2, 4, 9), CALL(dup3, 4, 9),
+	CALL(fcntl, 4, 3), CALL(ioctl, 2, 0x5412), CALL(poll), CALL(select), CALL(fork), CALL(vfork), CALL(execve),
+	CALL(execveat), CALL(clone, 17), CALL(unshare, 0), CALL(setns, 4), CALL(ptrace), CALL(process_vm_readv, 1),
+	CALL(process_vm_writev, 1), CALL(process_madvise), CALL(pidfd_open, 1), CALL(pidfd_getfd), CALL(pidfd_send_signal),
+	CALL(kcmp, 1, 1), CALL(kill, 1, 0), CALL(tkill, 1, 0), CALL(tgkill, 1, 1, 9), CALL(rt_sigqueueinfo, 1, 9),
+	CALL(rt_sigaction, 31), CALL(sigaltstack), CALL(io_uring_setup, 1), CALL(userfaultfd), CALL(bpf),
+	CALL(perf_event_open), CALL(keyctl), CALL(add_key), CALL(request_key), CALL(msgget), CALL(shmget), CALL(shmat),
+	CALL(semget), CALL(mq_open), CALL(modify_ldt), CALL(personality, -1), CALL(prctl, 38), CALL(arch_prctl, 0x1003),
+	CALL(seccomp, 2), CALL(landlock_create_ruleset), CALL(setuid, 0), CALL(setgid, 0), CALL(capset), CALL(setrlimit, 0),
+	CALL(prlimit64), CALL(sched_setscheduler), CALL(sched_setaffinity), CALL(setpriority), CALL(mlockall, 3),
+	CALL(mremap), CALL(remap_file_pages), CALL(init_module), CALL(kexec_load), CALL(reboot), CALL(swapon),
+	CALL(settimeofday), CALL(clock_settime), CALL(adjtimex), CALL(sethostname), CALL(syslog, 10), CALL(acct),
+	CALL(quotactl), CALL(name_to_handle_at), CALL(open_by_handle_at), CALL(setitimer), CALL(alarm, 1),
+	CALL(timer_create), CALL(pause), CALL(wait4, -1), CALL(getppid), CALL(uname), CALL(sysinfo), CALL(vmsplice, 2),
+	CALL(splice), CALL(tee), CALL(copy_file_range), CALL(sendfile, 2), CALL(ioperm), CALL(iopl, 3), CALL(rseq, 0, 0, 1),
+	CALL(membarrier), CALL(mbind), CALL(migrate_pages),
+	/* Newer than some headers, and numbers that nothing has. */
+	{451, "cachestat", {0}, 0, false}, {459, "lsm_get_self_attr", {0}, 0, false}, {462, "mseal", {0}, 0, false},
+	{600, "call 600", {0}, 0, false}, {4095, "call 4095", {0}, 0, false}, {-1, "call -1", {0}, 0, false},
+	{SYS_clone3, "clone3", {0}, 0, true},
+	/* One argument off. */
+	CALL(mmap, 0, 4096, 7, 0x22, -1, 0), CALL(mmap, 0, 4096, 5, 0x22, -1, 0), CALL(mmap, 0, 4096, 3, 0x21, -1, 0),
+	CALL(madvise, 0, 0, 9), CALL(madvise, 0, 0, 100), CALL(write, 1), CALL(write, 3), CALL(write, 77),
+	CALL(recvmsg, 3), CALL(recvmsg, 77), CALL(clone, 0x3d0f00 | 0x20000000), CALL(clone, 0x7d0f00),
+	CALL(mprotect, 0, 4096, 0x1000000),
+	HIGH(mmap, 4, 0, 4096, 3, 0x22, -1, 0), HIGH(madvise, 4, 0, 0, 4), HIGH(write, 1, 2, 0, 0), HIGH(recvmsg, 1, 4),
+	HIGH(tgkill, 4, 1, 1, 6), HIGH(clone, 1, 0x3d0f00), HIGH(mprotect, 4, 0, 4096, 3),
+};
+
+static void one_call(struct subject *s, const struct call *c, const char *profile)
+{
+	enum pt2box_status st;
+
+	memset(s->in, 0, sizeof(s->in));
+	s->in[0] = MAGIC;
+	s->in[1] = (float)c->nr;
+	for (int i = 0; i < 6; i++)
+		s->in[2 + i] = (float)c->arg[i];
+	s->in[8] = (float)c->bits;
+	st = subject_run(s);
+	if (c->soft ? st != PT2BOX_OK || s->out[0] != -1 : st != PT2BOX_MODEL_KILLED || s->e.signal != SIGSYS)
+		failed("%s (%d), profile %s: %s, returned %g, errno %g: %s", c->name, c->nr, profile, pt2box_status_name(st),
+		       (double)s->out[0], (double)s->out[1], s->e.text);
+}
+
+static void sweep(const char *profile)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	struct subject s = {.m = NULL};
+
+	opt.profile = profile;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		/* A worker that keeps dying young is replaced more and more slowly: begin anew before. */
+		if (i % 8 == 0) {
+			subject_close(&s);
+			if (subject_load(&s, "one_call", 3, NULL, &opt)) {
+				failed("one_call: %s: %s", pt2box_status_name(s.e.status), s.e.text);
+				break;
+			}
+		}
+		one_call(&s, &calls[i], profile);
+	}
+	if (s.m && good_run(&s))
+		failed("one_call: not served in the end: %s", s.e.text);
+	subject_close(&s);
+}
+
+static void test_calls(void **state)
+{
+	long runs = canary.runs;
+
+	(void)state;
+	world.failures = 0;
+	sweep("default");
+	sweep("strict");
+	printf("    %zu calls, each in both profiles\n", sizeof(calls) / sizeof(calls[0]));
+	check_broker("calls");
+	check_canary(runs);
+	assert_int_equal(world.failures, 0);
+}
+
+/* ---- explain ---- */
+
+static void explain(const char *name, int at, const char *call, const char *policy)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	enum pt2box_status st;
+	struct subject s;
+
+	opt.explain = 1;
+	st = subject_load(&s, name, at, NULL, &opt);
+	if (at == 3 && !st && !good_run(&s))
+		st = bad_run(&s, 0);
+	printf("    %s in a %s: %s: %s\n", name, moment(at), pt2box_status_name(st), s.e.text);
+	if (st != PT2BOX_MODEL_KILLED)
+		failed("explain %s in a %s: %s", name, moment(at), pt2box_status_name(st));
+	if (!strstr(s.e.text, call) || !strstr(s.e.text, policy))
+		failed("explain %s: \"%s\" names not %s and %s", name, s.e.text, call, policy);
+	if (at == 3 && st && good_run(&s))
+		failed("explain %s: the next run gave %s: %s", name, pt2box_status_name(s.e.status), s.e.text);
+	subject_close(&s);
+}
+
+static void test_explain(void **state)
+{
+	long runs = canary.runs;
+
+	(void)state;
+	world.failures = 0;
+	explain("socket_tcp", 0, "socket(", ".policy");
+	explain("socket_tcp", 3, "socket(", ".policy");
+	explain("open_file", 0, "openat(", ".policy");
+	explain("mmap_exec", 0, "mmap(", ".policy");
+	explain("mmap_exec", 3, "mmap(", ".policy");
+	explain("kill_warden", 3, "tgkill(", ".policy");
+	explain("execve", 1, "execve(", ".policy");
+	explain("fork_exact", 0, "fork", "");
+	check_broker("explain");
+	check_canary(runs);
+	assert_int_equal(world.failures, 0);
+}
+
+/* ---- several runners: the others go on ---- */
+
+static void test_runners(void **state)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	struct subject s;
+	int killed = 0;
+
+	(void)state;
+	world.failures = 0;
+	opt.runners = 3;
+	if (subject_load(&s, "segfault", 3, NULL, &opt))
+		failed("segfault with three runners: %s", s.e.text);
+	for (int i = 0; s.m && i < 60; i++) {
+		if (i % 3 == 2)
+			killed += bad_run(&s, 0) == PT2BOX_MODEL_CRASHED;
+		else if (good_run(&s))
+			failed("run %d: %s: %s", i, pt2box_status_name(s.e.status), s.e.text);
+	}
+	if (killed != 20)
+		failed("%d of 20 attacks ended in MODEL_CRASHED", killed);
+	subject_close(&s);
+	check_broker("runners");
+	assert_int_equal(world.failures, 0);
+}
+
+/* ---- set-up ---- */
+
+static int begin(void **state)
+{
+	char path[300];
+
+	(void)state;
+	signal(SIGALRM, on_alarm);
+	alarm(420);
+	if (test_broker_start(&world.broker, world.programs) != 0)
+		return -1;
+	memset(&canary, 0, sizeof(canary));
+	snprintf(path, sizeof(path), "%s/in.npz", world.honest);
+	canary.in = test_npz_first(path);
+	snprintf(path, sizeof(path), "%s/out.npz", world.honest);
+	canary.want = test_npz_first(path);
+	if (!canary.in || !canary.want)
+		return -1;
+	pthread_create(&canary.thread, NULL, canary_main, NULL);
+	for (long until = test_now_ms() + 10000; !canary.runs && !canary.errors && test_now_ms() < until;)
+		usleep(1000);
+	if (!canary.runs) {
+		fprintf(stderr, "the canary does not run: %s\n", canary.first_error);
+		test_broker_stop(&world.broker);
+		return -1;
+	}
+	world.fds = test_broker_fds(&world.broker);
+	if (world.fds < 0)
+		printf("    (the broker's descriptors cannot be counted by this user)\n");
+	return 0;
+}
+
+static int end(void **state)
+{
+	int left;
+
+	(void)state;
+	canary.stop = true;
+	pthread_join(canary.thread, NULL);
+	free(canary.in);
+	free(canary.want);
+	left = test_broker_stop(&world.broker);
+	if (!left && !world.failures)
+		test_remove_tree(world.broker.dir);
+	alarm(0);
+	return left;
+}
+
+static int run_all(const char *group)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_attacks), cmocka_unit_test(test_lies), cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_explain), cmocka_unit_test(test_runners),
+	};
+
+	return cmocka_run_group_tests_name(group, tests, begin, end);
+}
+
+/* ---- once more as an ordinary user ---- */
+
+static bool copy_matching(const char *from, const char *to, const char *suffix)
+{
+	char cmd[1200];
+
+	snprintf(cmd, sizeof(cmd), "mkdir -p '%s' && cp -L '%s'/*%s '%s/' && chmod -R a+rX '%s'", to, from, suffix, to, to);
+	return system(cmd) == 0;
+}
+
+static int run_as_ordinary_user(void)
+{
+	char dir[] = "/tmp/pt2box-user-XXXXXX", to[600];
+	int status = 1;
+	pid_t pid;
+
+	if (!mkdtemp(dir))
+		return 1;
+	chmod(dir, 0755);
+	snprintf(to, sizeof(to), "%s/libexec", dir);
+	if (!copy_matching(world.programs, to, ""))
+		return 1;
+	snprintf(world.programs, sizeof(world.programs), "%s", to);
+	snprintf(to, sizeof(to), "%s/models", dir);
+	if (!copy_matching(world.models, to, ".so"))
+		return 1;
+	snprintf(world.models, sizeof(world.models), "%s", to);
+	snprintf(to, sizeof(to), "%s/honest", dir);
+	if (!copy_matching(world.honest, to, ""))
+		return 1;
+	snprintf(world.honest, sizeof(world.honest), "%s", to);
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		if (setgroups(0, NULL) != 0 || setresgid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) != 0 ||
+		    setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) != 0)
+			_exit(1);
+		status = run_all("as an ordinary user");
+		fflush(NULL);
+		_exit(status != 0);
+	}
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	test_remove_tree(dir);
+	return status != 0;
+}
+
+int main(void)
+{
+	int bad;
+
+	snprintf(world.programs, sizeof(world.programs), "%s/libexec", test_build_dir());
+	snprintf(world.models, sizeof(world.models), "%s/tests/hostile", test_build_dir());
+	snprintf(world.honest, sizeof(world.honest), "tests/fixtures/mlp");
+	if (geteuid() != 0)
+		return run_all("as this user");
+	bad = getenv("TEST_HOSTILE_USER") ? 0 : run_all("as root");
+	return run_as_ordinary_user() || bad;
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See broker.h. */
+#include "tests/lib/broker.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What there was before the broker. */
+static int shm_before, groups_before;
+
+long test_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void nap(void)
+{
+	struct timespec ts = {0, 10000000};
+
+	nanosleep(&ts, NULL);
+}
+
+const char *test_build_dir(void)
+{
+	const char *b = getenv("B");
+
+	return b && *b ? b : "build";
+}
+
+static int count_entries(const char *dir)
+{
+	DIR *d = opendir(dir);
+	int n = 0;
+
+	if (!d)
+		return -1;
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static int n_groups;
+
+static int count_group(const char *path, const struct stat *sb, int type, struct FTW *at)
+{
+	(void)sb;
+	if (type == FTW_D && strstr(path + at->base, "pt2box"))
+		n_groups++;
+	return at->level > 6 ? FTW_SKIP_SUBTREE : FTW_CONTINUE;
+}
+
+static int count_groups(void)
+{
+	n_groups = 0;
+	nftw("/sys/fs/cgroup", count_group, 16, FTW_PHYS | FTW_ACTIONRETVAL);
+	return n_groups;
+}
+
+static _Noreturn void become_broker(const struct test_broker *b, const char *libexec)
+{
+	char program[4096];
+	int log = open(b->log, O_WRONLY | O_CREAT | O_APPEND, 0600), null = open("/dev/null", O_RDWR);
+
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	snprintf(program, sizeof(program), "%s/pt2boxd", libexec);
+	dup2(null, 0);
+	dup2(null, 1);
+	dup2(log, 2);
+	closefrom(3);
+	execl(program, "pt2boxd", "--socket", b->socket, "--verbose", NULL);
+	dprintf(2, "cannot execute %s: %s\n", program, strerror(errno));
+	_exit(127);
+}
+
+int test_broker_start(struct test_broker *b, const char *libexec)
+{
+	struct stat sb;
+
+	shm_before = count_entries("/dev/shm");
+	groups_before = count_groups();
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	snprintf(b->dir, sizeof(b->dir), "/tmp/pt2box-test-XXXXXX");
+	if (!mkdtemp(b->dir))
+		return -1;
+	snprintf(b->socket, sizeof(b->socket), "%s/socket", b->dir);
+	snprintf(b->log, sizeof(b->log), "%s/log", b->dir);
+	/* As root the broker and its processes drop to other ids. */
+	chmod(b->dir, 0755);
+	b->pid = fork();
+	if (b->pid == 0)
+		become_broker(b, libexec);
+	for (long until = test_now_ms() + 5000; test_now_ms() < until; nap()) {
+		if (stat(b->socket, &sb) == 0)
+			return 0;
+		if (!test_broker_alive(b))
+			break;
+	}
+	fprintf(stderr, "the broker did not start; its log is %s\n", b->log);
+	return -1;
+}
+
+bool test_broker_alive(const struct test_broker *b)
+{
+	siginfo_t si = {.si_pid = 0};
+
+	return waitid(P_PID, (id_t)b->pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid == 0;
+}
+
+int test_broker_fds(const struct test_broker *b)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", b->pid);
+	return count_entries(path);
+}
+
+long test_broker_rss_kib(const struct test_broker *b)
+{
+	char path[64], line[128];
+	long kib = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", b->pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmRSS: %ld", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+/* Wait for everything that descends from us; returns how many processes are still there after a while. */
+static int reap_all(pid_t *broker, long within_ms)
+{
+	long until = test_now_ms() + within_ms;
+
+	for (;;) {
+		pid_t pid = waitpid(-1, NULL, WNOHANG | __WALL);
+
+		if (pid < 0)
+			return 0;
+		if (pid == *broker)
+			*broker = 0;
+		if (pid > 0)
+			continue;
+		if (test_now_ms() >= until)
+			return 1;
+		nap();
+	}
+}
+
+int test_broker_stop(struct test_broker *b)
+{
+	struct stat sb;
+	int left = 0;
+
+	kill(b->pid, SIGTERM);
+	if (reap_all(&b->pid, 3000)) {
+		fprintf(stderr, "left: processes (the broker %s)\n", b->pid ? "itself too" : "has ended");
+		left++;
+		if (b->pid)
+			kill(b->pid, SIGKILL);
+		reap_all(&b->pid, 3000);
+	}
+	if (stat(b->socket, &sb) == 0) {
+		fprintf(stderr, "left: the socket\n");
+		left++;
+	}
+	if (count_entries("/dev/shm") > shm_before) {
+		fprintf(stderr, "left: shared memory\n");
+		left++;
+	}
+	if (count_groups() > groups_before) {
+		fprintf(stderr, "left: control groups\n");
+		left++;
+	}
+	return left;
+}
+
+static int remove_entry(const char *path, const struct stat *sb, int type, struct FTW *at)
+{
+	(void)sb;
+	(void)type;
+	(void)at;
+	return remove(path);
+}
+
+void test_remove_tree(const char *path)
+{
+	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int test_copy_file(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	struct stat sb;
+	off_t at = 0;
+	int r = -1;
+
+	if (in >= 0 && out >= 0 && fstat(in, &sb) == 0) {
+		while (at < sb.st_size && sendfile(out, in, &at, (size_t)(sb.st_size - at)) > 0)
+			;
+		r = at == sb.st_size ? fchmod(out, 0755) : -1;
+	}
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	return r;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A broker for a test: started in a temporary folder, ended by pid, and everything of it looked for afterwards. */
+#ifndef TESTS_LIB_BROKER_H
+#define TESTS_LIB_BROKER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct test_broker {
+	pid_t pid;
+	char dir[64];	  /* ours; holds the socket, the log, whatever the test puts there */
+	char socket[96];
+	char log[96];
+};
+
+/* The folder of the build: $B, else "build". */
+const char *test_build_dir(void);
+/*
+ * Start @libexec/pt2boxd. This process becomes the reaper of all that descends from it, so that stop can tell whether
+ * something was left. Returns 0, or -1 with a line on stderr.
+ */
+int test_broker_start(struct test_broker *b, const char *libexec);
+/* SIGTERM, then wait; returns how many things were left: processes, the socket, shared memory, control groups. */
+int test_broker_stop(struct test_broker *b);
+/* It is the same process as at the start, alive. */
+bool test_broker_alive(const struct test_broker *b);
+/* Open descriptors of the broker; -1: not readable from here (it is not dumpable: only root may look). */
+int test_broker_fds(const struct test_broker *b);
+/* Resident memory in KiB, -1 if unknown. */
+long test_broker_rss_kib(const struct test_broker *b);
+/* Remove a folder with all that is in it. */
+void test_remove_tree(const char *path);
+/* Copy one file, mode 0755; returns 0 or -1. */
+int test_copy_file(const char *from, const char *to);
+/* Milliseconds of CLOCK_MONOTONIC. */
+long test_now_ms(void);
+
+#endif
