@@ -439,6 +439,8 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 	int fds[7];
 	pb_status st;
 
+	free(m->layers);
+	m->layers = NULL;
 	st = make_board(m, err);
 	if (!st)
 		st = pb_fd_readonly(m->board_fd, &board_ro, err);
@@ -562,9 +564,11 @@ static void process_lost(struct pb_broker *b, struct pb_model_rec *m, struct pb_
 		pb_model_kill(b, m);
 }
 
+/* The first word counts: what comes later may be the model's. */
 static void keep_layers(struct pb_model_rec *m, const struct pb_bytes *report)
 {
-	free(m->layers);
+	if (m->layers)
+		return;
 	m->layers = strndup((const char *)report->data, report->len);
 }
 
@@ -601,9 +605,6 @@ static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t ev
 		return;
 	}
 	switch ((enum pb_msg_id)b->rx.row->id) {
-	case PB_MSG_layers:
-		keep_layers(m, &msg->layers.report);
-		break;
 	case PB_MSG_worker_started:
 		break;
 	case PB_MSG_worker_died:
@@ -645,6 +646,9 @@ static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t 
 		m->n_inputs = msg->ready.n_inputs;
 		m->n_outputs = msg->ready.n_outputs;
 		pb_workers_start(b, m);
+		break;
+	case PB_MSG_layers:
+		keep_layers(m, &msg->layers.report);
 		break;
 	case PB_MSG_load_failed:
 		note_failure(m, (pb_status)msg->load_failed.status, msg->load_failed.text);

@@ -89,6 +89,7 @@ static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 	}
 	close_range((unsigned)max + 1, ~0u, 0);
 	setsid();
+	pb_confine_child();
 	snprintf(path, sizeof(path), "%s/%s", s->libexec, j->program);
 	execve(path, j->argv, envp);
 	dprintf(2, "cannot execute %s: %s\n", path, strerror(errno));
@@ -282,7 +283,7 @@ static _Noreturn void spawner_main(struct spawner *s)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	s->root = geteuid() == 0;
+	s->root = pb_confine_has_rights();
 	s->uid_base = 0x60000000u + ((uint32_t)getpid() & 0xffff) * 4096;
 	if (pb_confine_spawner(&e)) {
 		reply_failed(s, 0, &e);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Confinement: what the kernel is asked to enforce, in the order that docs/ARCHITECTURE.md gives. Each role has one
- * function that closes its sandbox; the small steps are static. Every step is recorded as a layer, on or not, so that
+ * function that closes its sandbox; the small steps are in steps.h. Every step is recorded as a layer, on or not, so that
  * `pt2box doctor` can say what holds. A required layer that cannot be had is an error (LAYER_MISSING), never a silence.
  */
 #ifndef PT2BOX_CONFINE_CONFINE_H
@@ -20,36 +20,49 @@ struct seccomp_data;
 struct pb_confine_spec {
 	uint32_t uid, gid;     /* 0: keep (a user namespace has only one) */
 	uint64_t memory_bytes; /* RLIMIT_DATA; 0: none */
-	uint32_t threads;
-	bool strict; /* profile strict: no executable memory after loading, fewer calls */
-	bool explain;
-	int link_fd; /* template: where the listener of the load filter goes */
+	uint32_t threads;      /* of the largest team in a worker */
+	uint32_t workers;      /* that a template may have at once */
+	bool strict;	       /* profile strict: fewer calls, no thread starts while serving */
+	bool explain;	       /* denied calls are put to the warden, which names them, then kills */
+	int link_fd;	       /* template: where the listener of the load filter goes */
 };
 
 /* ---- spawner ---- */
+/* Root's rights that are needed, over all ids: without them the spawner makes a user namespace with one id. */
+bool pb_confine_has_rights(void);
 /* Rights and empty namespaces for all that will be started. Root: IPC, UTS, network. Otherwise a user namespace too. */
 PB_CHECK pb_status pb_confine_spawner(struct pt2box_error *err);
+/* In a child of the spawner, in its control group already, before exec. Needs /proc. */
+void pb_confine_child(void);
 
 /* ---- roles; each ends with its filter in force ---- */
+/* Nothing but @fds is open. Needs /proc: first thing in a role, before anything opens files. */
+PB_CHECK pb_status pb_confine_fds(const int *fds, size_t n, struct pt2box_error *err);
 PB_CHECK pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error *err);
-/* Needs the mount namespace that the template empties: call it any time. */
+/* Needs no /proc: the template may have emptied the mount namespace that they share. */
 PB_CHECK pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Everything up to the load filter; its listener is sent over s->link_fd. One thread may be left. */
 PB_CHECK pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_error *err);
-/* The run filter: after it, and not before, may the model's code run. */
+/*
+ * The run filter: after it, and not before, may the model's code run. With explain the one filter of the template covers
+ * both phases, and the warden must have been told that the second one begins.
+ */
 PB_CHECK pb_status pb_confine_run(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Hygiene in a worker that serves: hostile code has run before it. */
 PB_CHECK pb_status pb_confine_steady(const struct pb_confine_spec *s, struct pt2box_error *err);
+/* The policies by name, as the warden needs them to decide in explain mode. */
+const char *pb_confine_run_policy(const struct pb_confine_spec *s);
+const char *pb_confine_steady_policy(const struct pb_confine_spec *s);
 
 /* The listener that a template sent; -1 if it did not come. */
 int pb_confine_receive_listener(int sock);
-/* Name a denied call, its arguments and the policy it fell through. */
-void pb_confine_explain(const struct seccomp_data *d, char *dst, size_t cap);
+/* Name a denied call, its arguments and the line of the policy that it fell through. */
+void pb_confine_explain(const struct seccomp_data *d, const char *policy, char *dst, size_t cap);
 
-/* ---- reports: lines "name\tstate\tdetail\n"; malloc'd ---- */
+/* ---- reports: lines "name\tstate\tdetail\n", state "on" or "off"; malloc'd ---- */
 /* Steps taken by this process so far. */
 char *pb_confine_report_text(void);
-/* What this machine can enforce, tried in a child. */
+/* What this machine can enforce, tried in a child. Needs no privileges. */
 char *pb_confine_probe_text(void);
 
 /* ---- control groups, where there are rights to them ---- */
@@ -58,6 +71,8 @@ struct pb_cgroup_limits {
 	uint64_t memory_bytes; /* 0: none */
 	uint32_t pids;	       /* 0: none */
 };
+/* Make the parent of all groups of this process, or record why there is none. */
+void pb_cgroup_open(void);
 /* A group for one child, which joins it. NULL where there are no control groups: not an error. */
 struct pb_cgroup *pb_cgroup_new(uint32_t id, const struct pb_cgroup_limits *l, pid_t pid);
 /* Kills for memory in it. */

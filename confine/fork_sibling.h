@@ -5,10 +5,15 @@
 
 #include <sys/types.h>
 
+#include "ipc/status.h"
+
+/* Find where this libc keeps a thread's id. In trusted code, before pb_fork_sibling(); UNSUPPORTED if it is not found. */
+PB_CHECK pb_status pb_fork_sibling_prepare(struct pt2box_error *err);
 /*
  * Returns as fork() does. clone with CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, the exact word
- * that policies name. A raw clone leaves glibc's cached thread id stale (abort() would then signal the wrong thread), so
- * the child's id is stored where glibc keeps it, as fork does. One thread only; no atfork handlers run.
+ * that policies name. A raw clone leaves glibc's cached thread id stale (mutexes that remember their owner would
+ * remember the wrong one), so the child's id is stored where glibc keeps it, as fork does. One thread only; no atfork
+ * handlers run.
  */
 pid_t pb_fork_sibling(void);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Build tool: compiles policies/*.policy to BPF with libseccomp and writes C.
+ * Build tool: compiles the files of policies/ to BPF with libseccomp and writes C.
  *
  *	default ACTION                          what happens to calls with no line (kill or notify)
  *	include NAME                            the lines of another policy
@@ -40,6 +40,7 @@ struct policy {
 	char *lines[512];
 	int line_no[512];
 	char calls[512][32];
+	char from[512][64]; /* name of the file that the line stands in */
 	int n_lines;
 	char allowed[256][32];
 	int n_allowed;
@@ -59,6 +60,14 @@ static void die(const char *fmt, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	exit(1);
+}
+
+/* "policies/base.policy" is "base". */
+static void policy_name(char dst[64], const char *path)
+{
+	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+
+	snprintf(dst, 64, "%.*s", (int)strcspn(base, "."), base);
 }
 
 static char *word(char **p)
@@ -184,6 +193,7 @@ static void add_line(struct policy *pol, char *text)
 	pol->line_no[pol->n_lines] = at_line;
 	*reason = '\0';
 	call = word(&p);
+	policy_name(pol->from[pol->n_lines], at_file);
 	snprintf(pol->calls[pol->n_lines++], 32, "%s", call);
 	nr = seccomp_syscall_resolve_name(call);
 	if (nr == __NR_SCMP_ERROR) {
@@ -298,7 +308,7 @@ static void put_policy(struct policy *pol, int index, size_t *ret_code)
 	*ret_code = put_code(pol, index);
 	printf("static const struct pb_policy_line lines_%d[] = {\n", index);
 	for (int i = 0; i < pol->n_lines; i++) {
-		printf("\t{\"%s\", %d, ", pol->calls[i], pol->line_no[i]);
+		printf("\t{\"%s\", \"%s\", %d, ", pol->calls[i], pol->from[i], pol->line_no[i]);
 		put_c_string(pol->lines[i]);
 		printf("},\n");
 	}
@@ -327,9 +337,7 @@ int main(int argc, char **argv)
 		return 1;
 	printf("/* Made from policies/ by policyc. */\n#include \"confine/policy.h\"\n\n");
 	for (int i = 1; i < argc; i++) {
-		const char *base = strrchr(argv[i], '/') ? strrchr(argv[i], '/') + 1 : argv[i];
-
-		snprintf(pol[i].name, sizeof(pol[i].name), "%.*s", (int)strcspn(base, "."), base);
+		policy_name(pol[i].name, argv[i]);
 		read_policy(&pol[i], argv[i], true);
 		put_policy(&pol[i], i, &code[i]);
 	}

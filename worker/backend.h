@@ -35,7 +35,6 @@ struct pb_backend {
 	bool (*memory_refused)(void);
 	void (*set_memory_limit)(uint64_t bytes);
 	void (*seed)(uint64_t seed);
-	void (*set_jit)(bool allowed);
 	const char *(*last_error)(void);
 };
 

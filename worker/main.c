@@ -87,6 +87,30 @@ static bool make_link(void)
 	       move_fd(p[1], PB_FD_WARDEN_LINK);
 }
 
+struct pb_confine_spec pb_worker_confinement(const struct pb_worker_options *o, uint32_t team)
+{
+	return (struct pb_confine_spec){.uid = o->uid,
+					.gid = o->gid,
+					.memory_bytes = o->memory_bytes,
+					.threads = team,
+					.workers = o->runners,
+					.strict = strcmp(o->profile, "strict") == 0,
+					.explain = o->explain,
+					.link_fd = PB_FD_WARDEN_LINK};
+}
+
+static bool only_our_fds(void)
+{
+	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_TEMPLATE_CTL, PB_FD_WARDEN_CTL, PB_FD_MODEL,
+				  PB_FD_CONSTANTS, PB_FD_MANIFEST, PB_FD_BOARD};
+	struct pt2box_error e;
+
+	if (pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), &e) == PT2BOX_OK)
+		return true;
+	fprintf(stderr, "%s\n", e.text);
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	struct pb_worker_options o;
@@ -97,7 +121,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "pt2box-worker: is started by pt2boxd, not by hand\n");
 		return 2;
 	}
-	if (!make_link())
+	if (!only_our_fds() || !make_link())
 		return 1;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);

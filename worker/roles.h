@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "confine/confine.h"
+
 struct pb_worker_options {
 	const char *backend; /* "native" */
 	const char *profile; /* "default" or "strict" */
@@ -22,11 +24,16 @@ struct pb_worker_options {
 	uint32_t uid, gid; /* 0: keep */
 };
 
-/* What the template tells the warden over their link, besides the listener: the pid of a worker that it forked. */
+/* What the template tells the warden over their link, besides the listener: the pid of a worker that it forked; once, with
+ * PB_UNTRUSTED as worker, that the model's own code begins. */
 struct pb_forked {
 	uint32_t worker;
 	int32_t pid;
 };
+#define PB_UNTRUSTED UINT32_MAX
+
+/* @team: threads of the largest team in a worker. */
+struct pb_confine_spec pb_worker_confinement(const struct pb_worker_options *o, uint32_t team);
 
 /* Wait for children, answer the load filter, obey the broker; returns when the broker is gone or the template is. */
 int pb_warden_run(const struct pb_worker_options *o, pid_t template_pid);

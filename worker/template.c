@@ -3,6 +3,7 @@
  * The template, in the order of confinement: trusted libraries and their warm-up, the sandbox, the gate, dlopen without
  * a constructor, the run filter, and only then the first untrusted instruction. Afterwards it forks workers.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -38,6 +39,15 @@ static _Noreturn void give_up(const struct pt2box_error *e)
 	_exit(1);
 }
 
+static void tell_layers(void)
+{
+	char *text = pb_confine_report_text();
+	struct pb_msg_layers m = {.report = {(const uint8_t *)text, text ? (uint32_t)strlen(text) : 0}};
+
+	(void)!pb_write(PB_FD_TEMPLATE_CTL, PB_MSG_layers, &m, NULL);
+	free(text);
+}
+
 /* There is no lane yet to say it in: a model that dies while loading, after this, died for want of memory. */
 static void refused_while_loading(void)
 {
@@ -68,6 +78,7 @@ struct template {
 	const struct pb_board *board;
 	void *consts;
 	uint64_t consts_bytes;
+	struct pb_confine_spec spec;
 };
 
 /* Everything that needs files or many calls, while both are there. Trusted code only. */
@@ -75,13 +86,14 @@ static pb_status prepare(struct template *t, const struct pb_worker_options *o, 
 {
 	pb_status st;
 
+	st = pb_fork_sibling_prepare(err);
+	if (st)
+		return st;
 	/* One arena: memory that a loading thread frees is the next one's. Big blocks stay: touching them anew is dear. */
 	mallopt(M_ARENA_MAX, 1);
 	st = pb_backend_load(&t->backend, o->runtime, err);
 	if (st)
 		return st;
-	if (t->backend.set_jit)
-		t->backend.set_jit(strcmp(o->profile, "strict") != 0);
 	st = pb_backend_warm_up(&t->backend, (int)o->threads, err);
 	if (st)
 		return st;
@@ -141,15 +153,19 @@ static void env_for_model(const struct template *t, const struct pb_worker_optio
 
 static pb_status load(struct template *t, const struct pb_worker_options *o, struct pt2box_error *err)
 {
+	const struct pb_forked untrusted = {.worker = PB_UNTRUSTED};
 	bool own_file;
 	pb_status st;
 
 	tell_phase(PB_PHASE_CONFINE);
-	st = pb_confine_template(o->profile, o->explain, PB_FD_WARDEN_LINK, err);
+	t->spec = pb_worker_confinement(o, o->threads);
+	st = pb_confine_template(&t->spec, err);
 	if (!st)
 		st = read_manifest(t, err);
 	if (st)
 		return st;
+	if (t->spec.threads < t->manifest->openmp_threads)
+		t->spec.threads = t->manifest->openmp_threads;
 	env_for_model(t, o);
 	tell_phase(PB_PHASE_GATE);
 	st = check_gate(err);
@@ -164,10 +180,13 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 		close(PB_FD_MODEL);
 	pb_interpose_model_file(own_file);
 	pb_serve_install_fault_handler();
-	st = pb_confine_run(o->profile, o->threads, err);
+	st = pb_confine_run(&t->spec, err);
 	if (st)
 		return st;
-	/* From here on untrusted code runs. */
+	tell_layers();
+	/* From here on untrusted code runs. The warden reads this before it looks at any call that comes after it. */
+	if (write(PB_FD_WARDEN_LINK, &untrusted, sizeof(untrusted)) != sizeof(untrusted))
+		return pb_error_sys(err, "the warden is gone");
 	pb_interpose_on_refusal(refused_while_loading);
 	tell_phase(PB_PHASE_CONSTRUCTORS);
 	pb_model_construct(&t->model);
@@ -180,22 +199,39 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 	return PT2BOX_OK;
 }
 
-static _Noreturn void become_worker(struct template *t, const struct pb_worker_options *o, uint32_t worker)
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* The team that the serving thread will lead, started while threads may still start. Waits in libgomp from then on. */
+static void start_team(unsigned threads)
+{
+	void (*parallel)(void (*)(void *), void *, unsigned, unsigned) =
+		(void (*)(void (*)(void *), void *, unsigned, unsigned))dlsym(RTLD_DEFAULT, "GOMP_parallel");
+
+	if (parallel && threads > 1)
+		parallel(nothing, NULL, threads, 0);
+}
+
+static _Noreturn void become_worker(struct template *t, uint32_t worker)
 {
 	close(PB_FD_TEMPLATE_CTL);
 	close(PB_FD_WARDEN_LINK);
-	if (pb_confine_steady(o->profile, o->threads, NULL))
+	if (t->spec.strict)
+		start_team(t->spec.threads);
+	if (pb_confine_steady(&t->spec, NULL))
 		_exit(1);
 	pb_serve(&t->model, worker, t->board);
 }
 
-static void fork_worker(struct template *t, const struct pb_worker_options *o, uint32_t worker)
+static void fork_worker(struct template *t, uint32_t worker)
 {
 	struct pb_forked f = {.worker = worker};
 
 	f.pid = pb_fork_sibling();
 	if (f.pid == 0)
-		become_worker(t, o, worker);
+		become_worker(t, worker);
 	close(PB_FD_WORKER_CTL);
 	if (f.pid > 0)
 		(void)!write(PB_FD_WARDEN_LINK, &f, sizeof(f));
@@ -222,6 +258,6 @@ _Noreturn void pb_template_run(const struct pb_worker_options *o)
 			_exit(0);
 		if (rx.row->id != PB_MSG_fork || rx.fds.fd[0] != PB_FD_WORKER_CTL)
 			_exit(2); /* something took the worker's number */
-		fork_worker(&t, o, (uint32_t)rx.msg.fork.worker);
+		fork_worker(&t, (uint32_t)rx.msg.fork.worker);
 	}
 }

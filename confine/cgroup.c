@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Control groups: memory and number of tasks of each child, in a subtree pt2box-PID of the group that the spawner was
+ * started in. Version 1 (a hierarchy for each controller) and version 2. Without rights to them there are none: rlimits
+ * hold then. Owns the directories that it makes.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "confine/confine.h"
+#include "confine/layers.h"
+
+#define PATH_MAX_BYTES 2048
+#define PREFIX "pt2box-"
+
+enum controller { MEMORY, PIDS, N_CONTROLLERS };
+static const char *const controller_name[] = {"memory", "pids"};
+static const char *const layer_name[] = {"memory cgroup", "pids cgroup"};
+
+/* Of this process. "": none. In version 2 both are one directory. */
+static struct {
+	char parent[N_CONTROLLERS][PATH_MAX_BYTES];
+	char home[PATH_MAX_BYTES]; /* v2: where this process was before it moved into a leaf */
+	bool v2;
+} own;
+
+struct pb_cgroup {
+	char dir[N_CONTROLLERS][PATH_MAX_BYTES]; /* "": none */
+};
+
+static bool put(const char *dir, const char *file, const char *text)
+{
+	char path[PATH_MAX_BYTES + 64];
+	int fd, saved;
+	bool ok;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return ok;
+}
+
+static bool put_number(const char *dir, const char *file, unsigned long long n)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%llu", n);
+	return put(dir, file, text);
+}
+
+/* A group that has just lost its last process may be busy for a moment. */
+static void remove_group(const char *dir)
+{
+	const struct timespec nap = {.tv_nsec = 1000000};
+
+	for (int i = 0; *dir && rmdir(dir) != 0 && errno == EBUSY && i < 50; i++)
+		nanosleep(&nap, NULL);
+}
+
+/* ---- where this process is ---- */
+
+/* The path in "N:controllers:path" of /proc/self/cgroup whose controllers hold @name ("" for version 2). */
+static bool own_path(const char *name, char *ret, size_t cap)
+{
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	char line[PATH_MAX_BYTES];
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+
+		if (!path)
+			continue;
+		*path++ = '\0';
+		path[strcspn(path, "\n")] = '\0';
+		for (char *save = NULL, *c = strtok_r(list + 1, ",", &save); c && !found; c = strtok_r(NULL, ",", &save))
+			found = *name && strcmp(c, name) == 0;
+		found |= !*name && list[1] == '\0';
+		if (found)
+			snprintf(ret, cap, "%s", path);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Mount point of the hierarchy, and the group that is its root there. */
+static bool hierarchy(const char *type, const char *name, char *ret_mount, char *ret_root)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char line[2 * PATH_MAX_BYTES], fs[64], options[512];
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		const char *rest = strstr(line, " - ");
+
+		if (!rest || sscanf(rest, " - %63s %*s %511s", fs, options) != 2 || strcmp(fs, type) != 0 ||
+		    sscanf(line, "%*s %*s %*s %2047s %2047s", ret_root, ret_mount) != 2)
+			continue;
+		found = !*name;
+		for (char *save = NULL, *o = strtok_r(options, ",", &save); o && !found; o = strtok_r(NULL, ",", &save))
+			found = strcmp(o, name) == 0;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Directory of the group that this process is in; @name "" for version 2. */
+static bool own_dir(const char *name, char *ret, size_t cap)
+{
+	char mount[PATH_MAX_BYTES], root[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
+	const char *below = path;
+	size_t n;
+
+	if (!hierarchy(*name ? "cgroup" : "cgroup2", name, mount, root) || !own_path(name, path, sizeof(path)))
+		return false;
+	/* In a container the mount shows a part of the hierarchy only. */
+	n = strlen(root);
+	if (n > 1 && strncmp(path, root, n) == 0 && (path[n] == '/' || path[n] == '\0'))
+		below += n;
+	return (size_t)snprintf(ret, cap, "%s%s", mount, strcmp(below, "/") == 0 ? "" : below) < cap;
+}
+
+/* ---- the parent of all groups ---- */
+
+/* What a spawner left that was killed before it could clean up. */
+static void sweep(const char *dir)
+{
+	DIR *d = opendir(dir), *inner;
+	char path[PATH_MAX_BYTES + 512], child[PATH_MAX_BYTES + 1024];
+	struct dirent *e, *c;
+
+	while (d && (e = readdir(d)) != NULL) {
+		int pid = strncmp(e->d_name, PREFIX, strlen(PREFIX)) == 0 ? atoi(e->d_name + strlen(PREFIX)) : 0;
+
+		if (pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		inner = opendir(path);
+		while (inner && (c = readdir(inner)) != NULL) {
+			snprintf(child, sizeof(child), "%s/%s", path, c->d_name);
+			if (c->d_type == DT_DIR && c->d_name[0] != '.')
+				(void)rmdir(child);
+		}
+		if (inner)
+			closedir(inner);
+		(void)rmdir(path);
+	}
+	if (d)
+		closedir(d);
+}
+
+static bool make_parent(const char *dir, char *ret)
+{
+	sweep(dir);
+	return (size_t)snprintf(ret, PATH_MAX_BYTES, "%s/" PREFIX "%d", dir, getpid()) < PATH_MAX_BYTES &&
+	       (mkdir(ret, 0755) == 0 || errno == EEXIST);
+}
+
+static bool open_v1(enum controller c)
+{
+	char dir[PATH_MAX_BYTES - 64];
+
+	if (!own_dir(controller_name[c], dir, sizeof(dir)))
+		return false;
+	if (!make_parent(dir, own.parent[c])) {
+		own.parent[c][0] = '\0';
+		pb_layer_off(layer_name[c], "%s", strerror(errno));
+		return true;
+	}
+	pb_layer_on(layer_name[c], "version 1");
+	return true;
+}
+
+/* Nobody but the broker (our parent) and this process is in the group: then it may be made a parent. */
+static bool alone_in(const char *dir)
+{
+	char path[PATH_MAX_BYTES + 64];
+	bool alone = true;
+	FILE *f;
+	int pid;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+	f = fopen(path, "re");
+	while (f && fscanf(f, "%d", &pid) == 1)
+		alone &= pid == getpid() || pid == getppid();
+	if (f)
+		fclose(f);
+	return f && alone;
+}
+
+/* A group with processes gives no controllers to groups below it: move into a leaf of our own. */
+static bool move_to_leaf(const char *dir, const char *parent)
+{
+	char leaf[PATH_MAX_BYTES + 16];
+
+	if (!alone_in(dir))
+		return false;
+	snprintf(leaf, sizeof(leaf), "%s/broker", parent);
+	if (mkdir(leaf, 0755) != 0 || !put_number(leaf, "cgroup.procs", (unsigned)getppid()) ||
+	    !put_number(leaf, "cgroup.procs", (unsigned)getpid()))
+		return false;
+	snprintf(own.home, sizeof(own.home), "%s", dir);
+	return true;
+}
+
+static void leave_leaf(const char *parent)
+{
+	char leaf[PATH_MAX_BYTES + 16];
+
+	if (!own.home[0])
+		return;
+	(void)put(own.home, "cgroup.subtree_control", "-memory -pids");
+	snprintf(leaf, sizeof(leaf), "%s/broker", parent);
+	(void)put_number(own.home, "cgroup.procs", (unsigned)getpid());
+	remove_group(leaf);
+	own.home[0] = '\0';
+}
+
+static void open_v2(void)
+{
+	static const char want[] = "+memory +pids";
+	char dir[PATH_MAX_BYTES - 64], *parent = own.parent[MEMORY];
+	bool ok;
+
+	if (!own_dir("", dir, sizeof(dir))) {
+		pb_layer_off(layer_name[MEMORY], "no control groups");
+		pb_layer_off(layer_name[PIDS], "no control groups");
+		return;
+	}
+	ok = make_parent(dir, parent) &&
+	     (put(dir, "cgroup.subtree_control", want) ||
+	      (errno == EBUSY && move_to_leaf(dir, parent) && put(dir, "cgroup.subtree_control", want))) &&
+	     put(parent, "cgroup.subtree_control", want);
+	if (!ok) {
+		pb_layer_off(layer_name[MEMORY], "version 2: %s", strerror(errno));
+		pb_layer_off(layer_name[PIDS], "version 2: %s", strerror(errno));
+		leave_leaf(parent);
+		(void)rmdir(parent);
+		parent[0] = '\0';
+		return;
+	}
+	own.v2 = true;
+	memcpy(own.parent[PIDS], parent, PATH_MAX_BYTES);
+	pb_layer_on(layer_name[MEMORY], "version 2");
+	pb_layer_on(layer_name[PIDS], "version 2");
+}
+
+void pb_cgroup_open(void)
+{
+	bool memory = open_v1(MEMORY), pids = open_v1(PIDS);
+
+	if (!memory && !pids)
+		open_v2();
+	else if (!memory || !pids)
+		pb_layer_off(layer_name[memory ? PIDS : MEMORY], "no such controller");
+}
+
+void pb_cgroup_close(void)
+{
+	for (int c = 0; c < N_CONTROLLERS; c++) {
+		if (own.v2)
+			leave_leaf(own.parent[c]);
+		remove_group(own.parent[c]);
+		own.parent[c][0] = '\0';
+	}
+	own.v2 = false;
+}
+
+/* ---- groups ---- */
+
+static bool set_limit(enum controller c, const char *dir, const struct pb_cgroup_limits *l)
+{
+	if (c == PIDS)
+		return !l->pids || put_number(dir, "pids.max", l->pids);
+	if (!l->memory_bytes)
+		return true;
+	if (!put_number(dir, own.v2 ? "memory.max" : "memory.limit_in_bytes", l->memory_bytes))
+		return false;
+	/* Swap is no way around it; kernels without swap accounting have no such file. */
+	if (own.v2)
+		(void)put(dir, "memory.swap.max", "0");
+	else
+		(void)put_number(dir, "memory.memsw.limit_in_bytes", l->memory_bytes);
+	return true;
+}
+
+static bool join(struct pb_cgroup *g, enum controller c, uint32_t id, const struct pb_cgroup_limits *l, pid_t pid)
+{
+	char *dir = g->dir[c];
+
+	if (!own.parent[c][0] ||
+	    (size_t)snprintf(dir, PATH_MAX_BYTES, "%s/%u", own.parent[c], id) >= PATH_MAX_BYTES ||
+	    (mkdir(dir, 0755) != 0 && errno != EEXIST)) {
+		dir[0] = '\0';
+		return false;
+	}
+	if (set_limit(c, dir, l) && put_number(dir, "cgroup.procs", (unsigned)pid))
+		return true;
+	remove_group(dir);
+	dir[0] = '\0';
+	return false;
+}
+
+struct pb_cgroup *pb_cgroup_new(uint32_t id, const struct pb_cgroup_limits *l, pid_t pid)
+{
+	struct pb_cgroup *g;
+	bool any = false;
+
+	if (!own.parent[MEMORY][0] && !own.parent[PIDS][0])
+		return NULL;
+	g = calloc(1, sizeof(*g));
+	for (int c = 0; g && c < N_CONTROLLERS; c++)
+		any |= join(g, c, id, l, pid);
+	return any ? g : pb_cgroup_free(g);
+}
+
+uint32_t pb_cgroup_oom_kills(const struct pb_cgroup *g)
+{
+	char path[PATH_MAX_BYTES + 64], line[128];
+	unsigned kills = 0;
+	FILE *f;
+
+	if (!g || !g->dir[MEMORY][0])
+		return 0;
+	snprintf(path, sizeof(path), "%s/%s", g->dir[MEMORY], own.v2 ? "memory.events" : "memory.oom_control");
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "oom_kill %u", &kills) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kills;
+}
+
+struct pb_cgroup *pb_cgroup_free(struct pb_cgroup *g)
+{
+	for (int c = 0; g && c < N_CONTROLLERS; c++)
+		remove_group(g->dir[c]);
+	free(g);
+	return NULL;
+}
