@@ -92,7 +92,8 @@ $(B)/flags: FORCE
 .PHONY: FORCE
 FORCE:
 
-$(B)/obj/runtime/%.o: private OPT := $(if $(san),-O1,-O3)
+# Not by way of OPT, which has gone into the flags already.
+$(B)/obj/runtime/%.o: private ALL_CFLAGS += $(if $(san),,-O3)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
