@@ -7,7 +7,6 @@
  * Runs as it is called; as root also a second time as an ordinary user, from a copy of the programs.
  * TEST_HOSTILE=name runs one attack of the table only.
  */
-#include <grp.h>
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -20,9 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -33,7 +30,6 @@
 
 #define N 16
 #define MAGIC 666.0f
-#define ORDINARY_UID 12345 /* not the overflow uid: the broker refuses that one */
 #define RUN_MS 500
 #define LOAD_MS 1500
 #define LATE_MS 1000   /* how much later than its deadline a timeout may be seen here */
@@ -42,9 +38,7 @@
 /* ---- the world of the tests ---- */
 
 static struct {
-	char programs[256]; /* build/libexec, or a copy */
-	char models[256];   /* build/tests/hostile, or a copy */
-	char honest[256];   /* folder of the fixture that the canary runs */
+	struct test_paths paths;
 	struct test_broker broker;
 	int fds;
 	int failures;
@@ -138,7 +132,7 @@ static void *canary_main(void *arg)
 	unsigned char *first = NULL, *got = malloc(canary.want->bytes);
 	char path[300];
 
-	snprintf(path, sizeof(path), "%s/model.pt2", world.honest);
+	snprintf(path, sizeof(path), "%s/model.pt2", world.paths.honest);
 	if (pt2box_open(world.broker.socket, &c, &e) || pt2box_load_path(c, path, NULL, &m, &e))
 		canary_error(&e);
 	while (m && !canary.stop) {
@@ -205,7 +199,7 @@ static enum pt2box_status subject_load(struct subject *s, const char *name, int 
 		blob[i] = 0.25f;
 	memset(s, 0, sizeof(*s));
 	s->constants = constants != NULL;
-	snprintf(so, sizeof(so), "%s/%s.%d.so", world.models, name, at);
+	snprintf(so, sizeof(so), "%s/%s.%d.so", world.paths.models, name, at);
 	snprintf(pkg, sizeof(pkg), "%s/%s.pt2", world.broker.dir, name);
 	p.so_path = so;
 	if (constants && strcmp(constants, "blob") == 0) {
@@ -819,12 +813,12 @@ static int begin(void **state)
 	(void)state;
 	signal(SIGALRM, on_alarm);
 	alarm(420);
-	if (test_broker_start(&world.broker, world.programs) != 0)
+	if (test_broker_start(&world.broker, world.paths.programs) != 0)
 		return -1;
 	memset(&canary, 0, sizeof(canary));
-	snprintf(path, sizeof(path), "%s/in.npz", world.honest);
+	snprintf(path, sizeof(path), "%s/in.npz", world.paths.honest);
 	canary.in = test_npz_first(path);
-	snprintf(path, sizeof(path), "%s/out.npz", world.honest);
+	snprintf(path, sizeof(path), "%s/out.npz", world.paths.honest);
 	canary.want = test_npz_first(path);
 	if (!canary.in || !canary.want)
 		return -1;
@@ -868,62 +862,18 @@ static int run_all(const char *group)
 	return cmocka_run_group_tests_name(group, tests, begin, end);
 }
 
-/* ---- once more as an ordinary user ---- */
-
-static bool copy_matching(const char *from, const char *to, const char *suffix)
+static int as_ordinary_user(void)
 {
-	char cmd[1200];
-
-	snprintf(cmd, sizeof(cmd), "mkdir -p '%s' && cp -L '%s'/*%s '%s/' && chmod -R a+rX '%s'", to, from, suffix, to, to);
-	return system(cmd) == 0;
-}
-
-static int run_as_ordinary_user(void)
-{
-	char dir[] = "/tmp/pt2box-user-XXXXXX", to[600];
-	int status = 1;
-	pid_t pid;
-
-	if (!mkdtemp(dir))
-		return 1;
-	chmod(dir, 0755);
-	snprintf(to, sizeof(to), "%s/libexec", dir);
-	if (!copy_matching(world.programs, to, ""))
-		return 1;
-	snprintf(world.programs, sizeof(world.programs), "%s", to);
-	snprintf(to, sizeof(to), "%s/models", dir);
-	if (!copy_matching(world.models, to, ".so"))
-		return 1;
-	snprintf(world.models, sizeof(world.models), "%s", to);
-	snprintf(to, sizeof(to), "%s/honest", dir);
-	if (!copy_matching(world.honest, to, ""))
-		return 1;
-	snprintf(world.honest, sizeof(world.honest), "%s", to);
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		if (setgroups(0, NULL) != 0 || setresgid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) != 0 ||
-		    setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) != 0)
-			_exit(1);
-		status = run_all("as an ordinary user");
-		fflush(NULL);
-		_exit(status != 0);
-	}
-	if (pid > 0)
-		waitpid(pid, &status, 0);
-	test_remove_tree(dir);
-	return status != 0;
+	return run_all("as an ordinary user");
 }
 
 int main(void)
 {
 	int bad;
 
-	snprintf(world.programs, sizeof(world.programs), "%s/libexec", test_build_dir());
-	snprintf(world.models, sizeof(world.models), "%s/tests/hostile", test_build_dir());
-	snprintf(world.honest, sizeof(world.honest), "tests/fixtures/mlp");
+	test_paths_init(&world.paths);
 	if (geteuid() != 0)
 		return run_all("as this user");
 	bad = getenv("TEST_HOSTILE_USER") ? 0 : run_all("as root");
-	return run_as_ordinary_user() || bad;
+	return test_as_ordinary_user(&world.paths, as_ordinary_user) || bad;
 }

@@ -6,12 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -207,21 +207,57 @@ void test_remove_tree(const char *path)
 	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-int test_copy_file(const char *from, const char *to)
-{
-	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
-	struct stat sb;
-	off_t at = 0;
-	int r = -1;
+/* ---- ordinary users ---- */
 
-	if (in >= 0 && out >= 0 && fstat(in, &sb) == 0) {
-		while (at < sb.st_size && sendfile(out, in, &at, (size_t)(sb.st_size - at)) > 0)
-			;
-		r = at == sb.st_size ? fchmod(out, 0755) : -1;
+#define ORDINARY_UID 12345 /* not the overflow uid: the broker refuses that one */
+
+void test_paths_init(struct test_paths *p)
+{
+	snprintf(p->programs, sizeof(p->programs), "%.200s/libexec", test_build_dir());
+	snprintf(p->models, sizeof(p->models), "%.200s/tests/hostile", test_build_dir());
+	snprintf(p->honest, sizeof(p->honest), "tests/fixtures/mlp");
+}
+
+/* Copy the files of @path whose names end in @suffix to @dir/@name, and let @path say so. */
+static bool move_to(char path[256], const char *dir, const char *name, const char *suffix)
+{
+	char to[256], cmd[1024];
+
+	snprintf(to, sizeof(to), "%.200s/%s", dir, name);
+	snprintf(cmd, sizeof(cmd), "mkdir -p '%s' && cp -L '%s'/*%s '%s/' && chmod -R a+rX '%s'", to, path, suffix, to, to);
+	memcpy(path, to, sizeof(to));
+	return system(cmd) == 0;
+}
+
+static bool drop_to_ordinary(void)
+{
+	return setgroups(0, NULL) == 0 && setresgid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) == 0 &&
+	       setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) == 0;
+}
+
+int test_as_ordinary_user(struct test_paths *p, int (*run)(void))
+{
+	char dir[] = "/tmp/pt2box-user-XXXXXX";
+	int status = 1;
+	pid_t pid;
+
+	if (!mkdtemp(dir))
+		return 1;
+	chmod(dir, 0755);
+	if (!move_to(p->programs, dir, "libexec", "") || !move_to(p->models, dir, "models", ".so") ||
+	    !move_to(p->honest, dir, "honest", "")) {
+		test_remove_tree(dir);
+		return 1;
 	}
-	if (in >= 0)
-		close(in);
-	if (out >= 0)
-		close(out);
-	return r;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		status = drop_to_ordinary() ? run() : 1;
+		fflush(NULL);
+		_exit(status != 0);
+	}
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	test_remove_tree(dir);
+	return status != 0;
 }

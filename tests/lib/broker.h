@@ -30,8 +30,17 @@ int test_broker_fds(const struct test_broker *b);
 long test_broker_rss_kib(const struct test_broker *b);
 /* Remove a folder with all that is in it. */
 void test_remove_tree(const char *path);
-/* Copy one file, mode 0755; returns 0 or -1. */
-int test_copy_file(const char *from, const char *to);
+
+/* Where things are. */
+struct test_paths {
+	char programs[256]; /* build/libexec, or a copy */
+	char models[256];   /* build/tests/hostile, or a copy */
+	char honest[256];   /* folder of a fixture with a known output */
+};
+void test_paths_init(struct test_paths *p);
+/* Root only: call @run in a child that is an ordinary user, with @p pointing to copies that it can read. 0: all well. */
+int test_as_ordinary_user(struct test_paths *p, int (*run)(void));
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 long test_now_ms(void);
 
