@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # pt2box's one Makefile. `make help` lists the targets.
-# Variants: san=address,undefined builds into build/san; dev=1 makes warnings errors.
+# Variants, each in a folder of its own: san=address,undefined; fuzz=1 (clang, libFuzzer); lint=1. dev=1: warnings are errors.
 
 VERSION := 0.1.0
 SOMAJOR := 0
@@ -13,21 +13,34 @@ libexecdir ?= $(prefix)/libexec
 mandir ?= $(prefix)/share/man
 PRIVATE := $(libexecdir)/pt2box
 
-CC ?= gcc
-CXX ?= g++
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
 PYTHON ?= python3
-B := build$(if $(san),/san)
-SANFLAGS := $(if $(san),-fsanitize=$(san) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-OPT ?= $(if $(san),-O1,-O2)
+ifdef fuzz
+CC := clang
+CXX := clang++
+san ?= address,undefined
+endif
+B := build$(if $(fuzz),/fuzz,$(if $(lint),/lint/scan,$(if $(san),/san)))
+SANFLAGS := $(if $(san),-fsanitize=$(san) -fno-sanitize-recover=all -fno-omit-frame-pointer) \
+	$(if $(fuzz),-fsanitize=fuzzer-no-link -DPB_LIBFUZZER)
+OPT ?= $(if $(lint),-O0,$(if $(san),-O1,-O2))
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef $(if $(dev),-Werror)
 CXXWARN := -Wall -Wextra $(if $(dev),-Werror)
-HARDEN := $(if $(san),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fstack-clash-protection
-COMMON := -g $(OPT) -fPIC -fvisibility=hidden $(SANFLAGS) $(HARDEN) -I. -I$(B)/gen -D_GNU_SOURCE \
-	-DPB_LIBEXEC_DIR='"$(PRIVATE)"' -DPB_VERSION='"$(VERSION)"'
-ALL_CFLAGS := -std=gnu17 $(WARN) $(COMMON) $(CFLAGS)
-ALL_CXXFLAGS := -std=c++17 $(CXXWARN) $(COMMON) $(CXXFLAGS)
+HARDEN := $(if $(san)$(lint),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fstack-clash-protection
+# Portable x86-64: kernels for newer instruction sets are chosen at run time. No -march here.
+COMMON = -g $(OPT) -fPIC -fvisibility=hidden $(SANFLAGS) $(HARDEN) -I. -I$(B)/gen -D_GNU_SOURCE -DPB_VERSION='"$(VERSION)"'
+ALL_CFLAGS = -std=gnu17 $(WARN) $(COMMON) $(CFLAGS)
+ALL_CXXFLAGS = -std=c++17 $(CXXWARN) $(COMMON) $(CXXFLAGS)
 ALL_LDFLAGS := $(SANFLAGS) -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(LDFLAGS)
 RUNTIME_LIBS := -Wl,--no-as-needed -lsleef -ldnnl -lgomp -Wl,--as-needed -lm
+
+# All CPUs, unless the user said how many.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # Sources are found, not listed; only the mains are named.
 # Replaces malloc and open in the worker: must not get into anything else.
@@ -59,9 +72,13 @@ TESTLIB := $(wildcard tests/lib/*.c)
 HOSTILE := $(foreach at,0 1 2 3,$(patsubst tests/hostile/%.c,$(B)/tests/hostile/%.$(at).so,$(wildcard tests/hostile/*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*/fuzz_*.c))
 FUZZ := $(patsubst tests/%.c,$(B)/tests/%,$(FUZZ_SRC))
-TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
-BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
-UNIT_LIBS := -lcmocka -lzip -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc++ -ldl -lpthread
+TOOLS_SRC := $(wildcard tests/tools/*.c)
+TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(TOOLS_SRC))
+BENCHES_SRC := $(wildcard bench/*.c)
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(BENCHES_SRC))
+TEST_LIBS := -lcmocka -lzip -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc++ -ldl -lpthread
+# A test or hostile model may ask for linker flags in a comment of its own: /* ldflags: -Wl,--wrap=malloc */
+own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -69,31 +86,39 @@ UNIT_LIBS := -lcmocka -lzip -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc
 
 .PHONY: all
 all: ready ## build every program and library into build/
-	@$(MAKE) --no-print-directory programs
+	@$(SUBMAKE) programs
 
-.PHONY: programs tests-build
+.PHONY: programs tests-build tests-objects fuzz-build
 programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
-tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE)
+tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
+tests-objects: $(call obj,$(UNIT_SRC) $(INTEG_SRC) $(FUZZ_SRC) $(TOOLS_SRC) $(BENCHES_SRC) $(TESTLIB))
+fuzz-build: $(FUZZ)
 
 # ---- what the build needs -------------------------------------------------------------------------------------------
 
-.PHONY: ready setup
+.PHONY: ready ready-lint setup
 ready:
-	@tools/setup.sh --check || tools/setup.sh
-setup: ## install the Debian packages that pt2box is built from
-	tools/setup.sh
+	@tools/setup.sh
+ready-lint:
+	@tools/setup.sh --lint
+setup: ready ## install the Debian packages that pt2box is built from
 
 # ---- compile --------------------------------------------------------------------------------------------------------
 
-# Changed flags rebuild.
-FLAGS_TEXT := $(CC) $(ALL_CFLAGS) $(ALL_CXXFLAGS) $(ALL_LDFLAGS)
+# A file per set of flags, written only when they change: changed flags rebuild.
+stamp = @mkdir -p $(@D); echo '$(subst ','\'',$(1))' | cmp -s - $@ || echo '$(subst ','\'',$(1))' > $@
 $(B)/flags: FORCE
-	@mkdir -p $(@D); echo '$(subst ','\'',$(FLAGS_TEXT))' | cmp -s - $@ || echo '$(subst ','\'',$(FLAGS_TEXT))' > $@
+	$(call stamp,$(CC) $(ALL_CFLAGS) $(CXX) $(ALL_CXXFLAGS) $(ALL_LDFLAGS))
+$(B)/places: FORCE
+	$(call stamp,$(prefix) $(libdir) $(includedir) $(PRIVATE))
 .PHONY: FORCE
 FORCE:
 
-# Not by way of OPT, which has gone into the flags already.
-$(B)/obj/runtime/%.o: private ALL_CFLAGS += $(if $(san),,-O3)
+# Only what is compiled with the place of the private folder is built again for another prefix.
+PLACED := $(call obj,$(shell grep -ls PB_LIBEXEC_DIR broker/*.c client/*.c client/cmd/*.c))
+$(PLACED): private COMMON += -DPB_LIBEXEC_DIR='"$(PRIVATE)"'
+$(PLACED): $(B)/places
+$(B)/obj/runtime/%.o: private OPT := $(if $(san),-O1,-O3)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -107,7 +132,10 @@ $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags
 # Policies are compiled to BPF at build time; nothing parses text at run time.
 $(B)/host/policyc: confine/policyc.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -o $@ $< -lseccomp
+	$(CC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -MMD -MP -MF $@.d -o $@ $< -lseccomp
+$(B)/host/docgen: tools/docgen.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -MMD -MP -MF $@.d -o $@ $<
 $(B)/gen/policies.c: $(B)/host/policyc $(POLICIES)
 	@mkdir -p $(@D)
 	$(B)/host/policyc $(POLICIES) > $@
@@ -130,71 +158,75 @@ $(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(PO
 $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lmsgpackc -ljansson -lcrypto
-# -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
-$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+# A dynamic list, not -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
+$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
 $(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ)
 	@mkdir -p $(@D)
 	$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libtorch_cpu.so -o $@ $^ $(RUNTIME_LIBS)
 $(B)/pt2boxd: $(B)/libexec/pt2boxd
 	ln -sf libexec/pt2boxd $@
-$(B)/pt2box.pc: client/pt2box.pc.in $(B)/flags
+$(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
+	@mkdir -p $(@D)
 	sed -e 's|@prefix@|$(prefix)|;s|@libdir@|$(libdir)|;s|@includedir@|$(includedir)|;s|@version@|$(VERSION)|' $< > $@
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
-$(B)/tests/%: tests/%.c $(B)/libunits.a $(B)/flags
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libunits.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(B)/libunits.a $(ALL_LDFLAGS) $(UNIT_LIBS)
-# As PyTorch links a package: undefined symbols of libtorch_cpu.so, which is an empty file here. A source may add flags.
+	$(CC) $(ALL_LDFLAGS) $(if $(fuzz),-fsanitize=fuzzer) $(call own_ldflags,tests/fuzz/$*.c) -o $@ $^ $(TEST_LIBS)
+$(B)/tests/%: $(B)/obj/tests/%.o $(B)/libunits.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $(call own_ldflags,tests/$*.c) -o $@ $^ $(TEST_LIBS)
+$(B)/bench/%: $(B)/obj/bench/%.o $(B)/libpt2box.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -ljansson -lpthread -lm
+# As PyTorch links a package: undefined symbols of libtorch_cpu.so, which is an empty file here.
 $(B)/tests/hostile/stub/libtorch_cpu.so:
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,libtorch_cpu.so -o $@ -x c /dev/null
 define hostile_rule
 $(B)/tests/hostile/%.$(1).so: tests/hostile/%.c tests/hostile/base.h ipc/lane.h $(B)/tests/hostile/stub/libtorch_cpu.so
-	@$(CC) -std=gnu17 -Wall -Wextra -O1 -fPIC -fvisibility=hidden -shared -I. -D_GNU_SOURCE -DAT=$(1) -o $$@ $$< \
-		-Wl,--no-as-needed -L$(B)/tests/hostile/stub -ltorch_cpu -Wl,--as-needed \
-		$$$$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $$<)
+	@$(CC) -std=gnu17 -Wall -Wextra $(if $(dev),-Werror) -O1 -fPIC -fvisibility=hidden -shared -I. -D_GNU_SOURCE -DAT=$(1) \
+		-o $$@ $$< -Wl,--no-as-needed -L$(B)/tests/hostile/stub -ltorch_cpu -Wl,--as-needed $$(call own_ldflags,$$<)
 endef
 $(foreach at,0 1 2 3,$(eval $(call hostile_rule,$(at))))
-$(B)/tests/integration/test_hostile $(B)/tests/integration/test_before_filter: | programs $(HOSTILE)
-$(B)/bench/%: bench/%.c $(B)/libunits.a $(B)/flags
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(B)/libunits.a $(ALL_LDFLAGS) $(UNIT_LIBS)
+$(INTEG): | programs $(HOSTILE)
 
 .PHONY: check check-unit check-layers check-headers check-docs check-torch fuzz lint
+# Checks and replays count as tests: one closing line says it all.
+RUN = B=$(B) tools/run-tests.sh
+CHECKS := 'tools/check-layers.sh' 'tools/check-headers.sh $(CC) $(CXX)' 'tools/check-docs.sh $(B)'
 check: ready ## build and run every test (no torch needed)
-	@$(MAKE) --no-print-directory tests-build
-	@$(MAKE) --no-print-directory check-layers check-headers check-docs
-	@B=$(B) tools/run-tests.sh $(FUZZ) $(UNIT) $(INTEG)
-check-unit: ready ## unit tests only (what the sanitizer build runs)
-	@$(MAKE) --no-print-directory $(UNIT) $(FUZZ) $(LIBRARIES)
-	@B=$(B) tools/run-tests.sh $(FUZZ) $(UNIT)
+	@$(SUBMAKE) tests-build
+	@$(RUN) $(CHECKS) $(FUZZ) $(UNIT) $(INTEG)
+check-unit: ready ## unit tests and corpora only (what the sanitizer build runs)
+	@$(SUBMAKE) $(UNIT) $(FUZZ) $(LIBRARIES)
+	@$(RUN) $(FUZZ) $(UNIT)
 check-layers: ## who may include whom
 	@tools/check-layers.sh
-check-headers: ## every header compiles alone
-	@tools/check-headers.sh "$(CC)" "$(CXX)"
-check-docs: ## generated pages are up to date
+check-headers: ready ## every header compiles alone, public ones as C99 and C++
+	@tools/check-headers.sh $(CC) $(CXX)
+check-docs: $(B)/host/docgen ## generated pages are up to date
 	@tools/check-docs.sh $(B)
-check-torch: all ## with torch 2.13.0: remake the fixtures and compare; operators against eager
-	tools/check-torch.sh $(B) $(PYTHON)
-fuzz: ready ## fuzz every decoder for a while each (clang, libFuzzer): FUZZ_SECONDS=60
+check-torch: all ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
+	@tools/check-torch.sh $(B) $(PYTHON)
+fuzz: ready-lint ## fuzz every decoder with libFuzzer, FUZZ_SECONDS=60 each
 	@tools/fuzz.sh
-lint: ready ## cppcheck and scan-build
+lint: ready-lint ## cppcheck and scan-build
 	@tools/lint.sh
 
 # ---- demo, bench, install -------------------------------------------------------------------------------------------
 
-.PHONY: demo bench docs install compile_commands format clean help
+.PHONY: demo bench docs install uninstall compile_commands format clean help
 demo: ready ## run real packages, then hostile ones, and show what happened
-	@$(MAKE) --no-print-directory programs $(TOOLS)
+	@$(SUBMAKE) programs $(TOOLS)
 	@tools/demo.sh $(B)
 bench: ready ## print the figures of the README as ratios in one run
-	@$(MAKE) --no-print-directory programs $(TOOLS) $(BENCHES)
-	@tools/bench.sh $(B)
-docs: ready ## regenerate docs/PROTOCOL.md and the like
-	@$(MAKE) --no-print-directory $(TOOLS)
+	@$(SUBMAKE) programs $(TOOLS) $(BENCHES)
+	@tools/bench.sh $(B) $(PYTHON)
+docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md and docs/OPS.md
 	@tools/check-docs.sh $(B) --write
 install: all ## honours DESTDIR and prefix
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE) $(DESTDIR)$(mandir)/man1
@@ -208,15 +240,20 @@ install: all ## honours DESTDIR and prefix
 	ln -sf libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/libpt2box.so
 	install -m644 include/pt2box.h $(DESTDIR)$(includedir)/
 	install -m644 $(B)/pt2box.pc $(DESTDIR)$(libdir)/pkgconfig/
-	install -m644 docs/pt2box.1 $(DESTDIR)$(mandir)/man1/
-compile_commands: ready ## compile_commands.json for editors
+	install -m644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1/
+uninstall: ## what install put there, with the same DESTDIR and prefix
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,pt2box pt2boxd) $(DESTDIR)$(includedir)/pt2box.h $(DESTDIR)$(libdir)/pkgconfig/pt2box.pc
+	rm -f $(DESTDIR)$(libdir)/libpt2box.a $(addprefix $(DESTDIR)$(libdir)/libpt2box.so,.$(VERSION) .$(SOMAJOR)) $(DESTDIR)$(libdir)/libpt2box.so
+	rm -f $(addprefix $(DESTDIR)$(mandir)/man1/,$(notdir $(wildcard docs/*.1)))
+	rm -rf $(DESTDIR)$(PRIVATE)
+compile_commands: ## compile_commands.json for editors
 	@tools/compile-commands.sh
-format: ## clang-format everything
-	clang-format -i $(wildcard */*.[ch] */*/*.[ch] */*/*/*.[ch])
+format: ready-lint ## clang-format everything
+	clang-format -i $(wildcard include/*.h $(foreach d,ipc confine broker worker client runtime tests bench tools,$(d)/*.[ch] $(d)/*/*.[ch] $(d)/*/*/*.[ch]))
 clean: ## remove build/
 	rm -rf build compile_commands.json
 help: ## this list
-	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | sort | expand -t 22
-	@echo "Options: dev=1 (warnings are errors), san=address,undefined, prefix=DIR, DESTDIR=DIR"
+	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | sort | expand -t 22
+	@echo "Options: dev=1 (warnings are errors), san=address,undefined, prefix=DIR, DESTDIR=DIR, -jN"
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) \( -path build/san -o -path build/fuzz -o -path build/lint \) ! -path '$(B)' -prune -o -name '*.d' -print 2>/dev/null)
