@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See intake.h. Cheap refusals first: names, metadata; then the code, the constants, the hashes. */
+#include "broker/intake/intake.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "broker/intake/constants.h"
+#include "broker/intake/cpu.h"
+#include "broker/intake/hash.h"
+#include "broker/intake/imports.h"
+#include "broker/intake/metadata.h"
+#include "broker/intake/package.h"
+#include "broker/intake/safetensors.h"
+#include "broker/intake/wrapper.h"
+#include "confine/elf_gate.h"
+
+/* Generated C++: resnet18 has 139 KB. Longer ones are not looked at, as if they were not there. */
+#define TEXT_MAX_BYTES (64u << 20)
+
+struct work {
+	const struct pb_intake *in;
+	struct pb_arena arena;
+	struct pb_package package;
+	struct pb_model_files files;
+	struct pb_metadata metadata;
+	struct pb_wrapper wrapper;
+	struct pb_build build;
+	struct pb_elf_facts elf;
+	uint8_t *so;
+	uint64_t so_bytes;
+	const char *nodes; /* operators of the proxy executor */
+	char cpu_needs[512];
+	struct pb_manifest manifest;
+};
+
+/* An empty memfd, given its size and mapped. Zero bytes: NULL. */
+static pb_status map_out(int fd, uint64_t bytes, uint8_t **ret, struct pt2box_error *err)
+{
+	void *p;
+
+	*ret = NULL;
+	if (bytes == 0)
+		return PT2BOX_OK;
+	if (ftruncate(fd, (off_t)bytes) != 0)
+		return pb_error_sys(err, "cannot make room for %llu bytes", (unsigned long long)bytes);
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return pb_error_sys(err, "cannot map %llu bytes", (unsigned long long)bytes);
+	*ret = p;
+	return PT2BOX_OK;
+}
+
+/* ---- texts ---- */
+
+static pb_status read_metadata(struct work *w, struct pt2box_error *err)
+{
+	const struct pb_entry *e = w->files.metadata;
+	char *text;
+	pb_status st;
+
+	if (!e)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.json: the model has no metadata");
+	if (e->size > PB_METADATA_MAX_BYTES)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.json: longer than %u bytes", PB_METADATA_MAX_BYTES);
+	st = pb_package_read(&w->package, e, e->size, &text, err);
+	if (st)
+		return st;
+	st = pb_metadata_read(text, e->size, &w->arena, &w->metadata, err);
+	free(text);
+	return st ? st : pb_metadata_check(&w->metadata, err);
+}
+
+static pb_status read_nodes(struct work *w, struct pt2box_error *err)
+{
+	const struct pb_entry *e = w->files.nodes;
+	char *text;
+	pb_status st;
+
+	w->nodes = w->manifest.extern_nodes = "";
+	if (!e)
+		return PT2BOX_OK;
+	if (e->size > PB_NODES_MAX_BYTES)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.nodes: longer than %u bytes", PB_NODES_MAX_BYTES);
+	st = pb_package_read(&w->package, e, e->size, &text, err);
+	if (st)
+		return st;
+	st = pb_nodes_read(text, e->size, &w->arena, &w->nodes, err);
+	if (!st) {
+		w->manifest.extern_nodes = pb_arena_text(&w->arena, text, e->size);
+		if (!w->manifest.extern_nodes)
+			st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for nodes");
+	}
+	free(text);
+	return st;
+}
+
+static pb_status read_cpp(struct work *w, const struct pb_entry *e, bool wrapper, struct pt2box_error *err)
+{
+	bool ok = true;
+	char *text;
+	pb_status st;
+
+	if (!e || e->size > TEXT_MAX_BYTES)
+		return PT2BOX_OK;
+	st = pb_package_read(&w->package, e, TEXT_MAX_BYTES, &text, err);
+	if (st)
+		return st;
+	pb_wrapper_scan_build(text, e->size, &w->build);
+	if (wrapper)
+		ok = pb_wrapper_scan(text, e->size, &w->arena, &w->wrapper);
+	free(text);
+	return ok ? PT2BOX_OK : pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the model's description");
+}
+
+static pb_status read_texts(struct work *w, struct pt2box_error *err)
+{
+	pb_status st;
+
+	w->wrapper = (struct pb_wrapper){.in_spec = "", .out_spec = ""};
+	st = read_cpp(w, w->files.wrapper, true, err);
+	if (!st)
+		st = read_cpp(w, w->files.kernel, false, err);
+	if (st)
+		return st;
+	pb_cpu_needs(w->metadata.cpu_isa, w->build.command, w->cpu_needs, sizeof(w->cpu_needs));
+	return w->in->inspect ? PT2BOX_OK : pb_cpu_check(w->cpu_needs, err);
+}
+
+/* ---- code ---- */
+
+static pb_status check_machine(const struct work *w, struct pt2box_error *err)
+{
+	Elf64_Ehdr h;
+
+	if (w->so_bytes < sizeof(h))
+		return PT2BOX_OK; /* the gate says it */
+	memcpy(&h, w->so, sizeof(h));
+	if (memcmp(h.e_ident, ELFMAG, SELFMAG) == 0 && h.e_machine != EM_X86_64)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the code is for another machine (ELF machine %u, %s)",
+				    h.e_machine, h.e_machine == EM_AARCH64 ? "aarch64" : "not x86-64");
+	return PT2BOX_OK;
+}
+
+static pb_status take_code(struct work *w, struct pt2box_error *err)
+{
+	pb_status st;
+
+	w->so_bytes = w->files.so->size;
+	st = map_out(w->in->out_model, w->so_bytes, &w->so, err);
+	if (!st && w->so)
+		st = pb_package_copy(&w->package, w->files.so, w->so, err);
+	if (!st)
+		st = check_machine(w, err);
+	if (!st)
+		st = pb_elf_gate(w->so, w->so_bytes, PB_ELF_PACKAGED, &w->elf, err);
+	if (st)
+		return st;
+	pb_elf_patch(w->so, w->so_bytes);
+	return pb_imports_classify(w->elf.imports, w->elf.n_imports, w->nodes, &w->arena, &w->manifest, err);
+}
+
+/* ---- constants ---- */
+
+static pb_status find_constants(struct work *w, struct pt2box_error *err)
+{
+	struct pb_constants_in c = {.wrapper = &w->wrapper,
+				    .elf = &w->elf,
+				    .files = &w->files,
+				    .so = w->so,
+				    .so_bytes = w->so_bytes,
+				    .brought = w->in->constants_in >= 0};
+	pb_status st = pb_constants_find(&c, &w->manifest, err);
+
+	if (st || w->in->inspect)
+		return st;
+	if (w->wrapper.opaque_constant)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED,
+				    "the constant %.100s has a layout of its own (mkldnn): compile without freezing",
+				    w->wrapper.opaque_constant);
+	if (w->manifest.const_source == PB_CONSTS_WEIGHTS_FILE)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED,
+				    "const.format: the constants are pickled, and nothing is ever unpickled: give them with "
+				    "--constants FILE.safetensors");
+	if (w->manifest.const_source == PB_CONSTS_EXTERNAL && w->in->constants_in < 0)
+		return pb_error_set(err, PT2BOX_NOT_FOUND,
+				    "the package has no constants inside: give them with --constants FILE.safetensors");
+	if (w->manifest.const_source == PB_CONSTS_NONE && w->in->constants_in >= 0)
+		return pb_error_set(err, PT2BOX_USAGE, "constants were given, but the model has none");
+	return PT2BOX_OK;
+}
+
+static pb_status take_constants(struct work *w, struct pt2box_error *err)
+{
+	struct pb_manifest *m = &w->manifest;
+	uint8_t *dst;
+	pb_status st;
+
+	if (w->in->inspect || (m->const_source != PB_CONSTS_BLOB && m->const_source != PB_CONSTS_EXTERNAL))
+		return PT2BOX_OK;
+	if (m->const_bytes > w->in->max_package_bytes)
+		return pb_error_set(err, PT2BOX_LIMIT, "the constants have %llu bytes; %llu are allowed",
+				    (unsigned long long)m->const_bytes,
+				    (unsigned long long)w->in->max_package_bytes);
+	st = map_out(w->in->out_constants, m->const_bytes, &dst, err);
+	if (st || !dst)
+		return st;
+	if (m->const_source == PB_CONSTS_BLOB)
+		st = pb_package_copy(&w->package, w->files.blob, dst, err);
+	else
+		st = pb_safetensors_read(w->in->constants_in, m, dst, err);
+	munmap(dst, m->const_bytes);
+	return st;
+}
+
+/* ---- manifest ---- */
+
+static bool uses_openmp(const struct pb_elf_facts *f)
+{
+	for (uint32_t i = 0; i < f->n_needed; i++)
+		if (strcmp(f->needed[i], "libgomp.so.1") == 0)
+			return true;
+	return false;
+}
+
+static void describe(struct work *w)
+{
+	struct pb_manifest *m = &w->manifest;
+
+	m->model_name = w->in->model;
+	m->model_names = w->package.models;
+	m->n_model_names = w->package.n_models;
+	m->device = w->metadata.device;
+	m->metadata = w->metadata.pairs;
+	m->n_metadata = w->metadata.n;
+	m->cpu_isa = w->metadata.cpu_isa;
+	m->cpu_needs = w->cpu_needs;
+	m->in_spec = w->wrapper.in_spec;
+	m->out_spec = w->wrapper.out_spec;
+	m->inputs = w->wrapper.inputs;
+	m->n_inputs = w->wrapper.n_inputs;
+	m->n_outputs = w->wrapper.n_outputs;
+	m->has_signature = w->wrapper.has_signature;
+	m->minimal_arrayref = w->wrapper.minimal_arrayref;
+	m->so_bytes = w->so_bytes;
+	m->init_addr = w->elf.init_addr;
+	m->init_array_addr = w->elf.init_array_addr;
+	m->init_array_count = w->elf.init_array_count;
+	m->uses_openmp = uses_openmp(&w->elf);
+	m->openmp_threads = m->uses_openmp ? w->build.openmp_threads : 0;
+}
+
+static pb_status write_all(int fd, const uint8_t *data, size_t bytes, struct pt2box_error *err)
+{
+	size_t at = 0;
+
+	while (at < bytes) {
+		ssize_t n = pwrite(fd, data + at, bytes - at, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return pb_error_sys(err, "cannot write the manifest");
+		at += (size_t)n;
+	}
+	return PT2BOX_OK;
+}
+
+static pb_status write_manifest(struct work *w, struct pt2box_error *err)
+{
+	uint8_t *data;
+	size_t bytes;
+	pb_status st;
+
+	describe(w);
+	pb_hash_memory(w->so, w->so_bytes, w->manifest.so_sha256);
+	st = pb_hash_file(w->in->package, w->package.bytes, w->manifest.pkg_sha256, err);
+	if (!st)
+		st = pb_manifest_encode(&w->manifest, &data, &bytes, err);
+	if (st)
+		return st;
+	st = write_all(w->in->out_manifest, data, bytes, err);
+	free(data);
+	return st;
+}
+
+/* Nobody asked for the code: give its memory back. */
+static pb_status forget_code(struct work *w, struct pt2box_error *err)
+{
+	if (!w->in->inspect)
+		return PT2BOX_OK;
+	munmap(w->so, w->so_bytes);
+	w->so = NULL;
+	return ftruncate(w->in->out_model, 0) == 0 ? PT2BOX_OK : pb_error_sys(err, "cannot drop the code");
+}
+
+static pb_status run(struct work *w, struct pt2box_error *err)
+{
+	pb_status st = pb_package_open(&w->package, w->in->package, w->in->max_package_bytes, err);
+
+	if (!st)
+		st = pb_package_choose(&w->package, w->in->model, &w->files, err);
+	if (!st)
+		st = read_metadata(w, err);
+	if (!st)
+		st = read_nodes(w, err);
+	if (!st)
+		st = read_texts(w, err);
+	if (!st)
+		st = take_code(w, err);
+	if (!st)
+		st = find_constants(w, err);
+	if (!st)
+		st = take_constants(w, err);
+	if (!st)
+		st = write_manifest(w, err);
+	return st ? st : forget_code(w, err);
+}
+
+pb_status pb_intake_run(const struct pb_intake *in, struct pt2box_error *err)
+{
+	struct work *w = calloc(1, sizeof(*w));
+	pb_status st;
+
+	if (!w)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an intake");
+	w->in = in;
+	w->package = (struct pb_package)PB_PACKAGE_INIT;
+	st = run(w, err);
+	if (w->so)
+		munmap(w->so, w->so_bytes);
+	pb_elf_facts_deinit(&w->elf);
+	pb_package_deinit(&w->package);
+	pb_arena_deinit(&w->arena);
+	free(w);
+	return st;
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading entries through libzip, over pread on a descriptor that somebody else opened. See package.h. */
+#include "broker/intake/package.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <zip.h>
+
+#include "broker/intake/directory.h"
+#include "ipc/checked.h"
+
+#define READ_STEP (1u << 20)
+
+/* ---- names ---- */
+
+/* Bytes of the UTF-8 sequence at @s, 0 if malformed, overlong or a control character. */
+static size_t utf8_len(const unsigned char *s, size_t left)
+{
+	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+
+	if (s[0] < 0xc2 || s[0] > 0xf4 || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	    (s[0] == 0xf4 && s[1] > 0x8f) || (s[0] == 0xc2 && s[1] < 0xa0))
+		return 0;
+	return n;
+}
+
+static bool part_ok(const char *s, size_t n)
+{
+	return n > 0 && !(n == 1 && s[0] == '.') && !(n == 2 && s[0] == '.' && s[1] == '.');
+}
+
+bool pb_zip_name_ok(const char *name, size_t bytes)
+{
+	const unsigned char *s = (const unsigned char *)name;
+	size_t part = 0;
+
+	if (bytes == 0 || bytes > PB_ZIP_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < bytes;) {
+		size_t n = s[i] < 0x80 ? 1 : utf8_len(s + i, bytes - i);
+
+		if (n == 0 || s[i] < 0x20 || s[i] == 0x7f || s[i] == '\\')
+			return false;
+		if (s[i] == '/') {
+			if (!part_ok(name + part, i - part))
+				return false;
+			part = i + 1;
+		}
+		i += n;
+	}
+	return part == bytes || part_ok(name + part, bytes - part); /* "a/" is a folder's own entry */
+}
+
+/* ---- libzip's view of the descriptor ---- */
+
+static zip_int64_t source_stat(struct pb_package *p, void *data, zip_uint64_t len)
+{
+	zip_stat_t *sb = data;
+
+	if (len < sizeof(*sb))
+		return -1;
+	zip_stat_init(sb);
+	sb->size = p->bytes;
+	sb->valid = ZIP_STAT_SIZE;
+	return sizeof(*sb);
+}
+
+static zip_int64_t source_read(struct pb_package *p, void *data, zip_uint64_t len)
+{
+	zip_uint64_t n = len < p->bytes - p->pos ? len : p->bytes - p->pos;
+
+	if (pb_read_at(p->fd, p->pos, data, n, NULL))
+		return -1;
+	p->pos += n;
+	return (zip_int64_t)n;
+}
+
+static zip_int64_t source_seek(struct pb_package *p, void *data, zip_uint64_t len)
+{
+	zip_int64_t to = zip_source_seek_compute_offset(p->pos, p->bytes, data, len, NULL);
+
+	if (to < 0)
+		return -1;
+	p->pos = (uint64_t)to;
+	return 0;
+}
+
+static zip_int64_t source_error(void *data, zip_uint64_t len)
+{
+	zip_error_t e;
+
+	zip_error_init_with_code(&e, ZIP_ER_READ);
+	return zip_error_to_data(&e, data, len);
+}
+
+static zip_int64_t source(void *state, void *data, zip_uint64_t len, zip_source_cmd_t cmd)
+{
+	struct pb_package *p = state;
+
+	switch (cmd) {
+	case ZIP_SOURCE_OPEN:
+		p->pos = 0;
+		return 0;
+	case ZIP_SOURCE_READ:
+		return source_read(p, data, len);
+	case ZIP_SOURCE_SEEK:
+		return source_seek(p, data, len);
+	case ZIP_SOURCE_TELL:
+		return (zip_int64_t)p->pos;
+	case ZIP_SOURCE_STAT:
+		return source_stat(p, data, len);
+	case ZIP_SOURCE_ERROR:
+		return source_error(data, len);
+	case ZIP_SOURCE_SUPPORTS:
+		return ZIP_SOURCE_SUPPORTS_SEEKABLE;
+	case ZIP_SOURCE_CLOSE:
+	case ZIP_SOURCE_FREE:
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+static pb_status zip_failed(zip_error_t *e, const char *word, struct pt2box_error *err)
+{
+	pb_status st = zip_error_code_zip(e) == ZIP_ER_MEMORY ? PT2BOX_NO_MEMORY : PT2BOX_PKG_REJECTED;
+
+	return pb_error_set(err, st, "zip.%s: %s", word, zip_error_strerror(e));
+}
+
+static pb_status open_zip(struct pb_package *p, struct pt2box_error *err)
+{
+	zip_source_t *s;
+	zip_error_t e;
+	pb_status st = PT2BOX_OK;
+
+	zip_error_init(&e);
+	s = zip_source_function_create(source, p, &e);
+	if (s)
+		p->zip = zip_open_from_source(s, ZIP_RDONLY | ZIP_CHECKCONS, &e);
+	if (s && !p->zip)
+		zip_source_free(s);
+	if (!p->zip)
+		st = zip_failed(&e, "consistency", err);
+	zip_error_fini(&e);
+	return st;
+}
+
+/* ---- entries ---- */
+
+static pb_status add_entry(struct pb_package *p, uint32_t i, char *name_take, uint64_t *total, uint64_t max_bytes,
+			   struct pt2box_error *err)
+{
+	struct pb_entry *e = &p->entries[p->n_entries++];
+	const zip_uint64_t want = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
+	zip_stat_t sb;
+	uint64_t limit;
+	const char *name = zip_get_name(p->zip, i, ZIP_FL_ENC_RAW);
+
+	*e = (struct pb_entry){name_take, 0, i};
+	if (!name || strcmp(name, name_take) != 0 || zip_stat_index(p->zip, i, 0, &sb) != 0 ||
+	    (sb.valid & want) != want)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.directory: two ways to read it differ");
+	e->size = sb.size;
+	if (sb.comp_method == ZIP_CM_STORE && sb.comp_size != sb.size)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: a stored entry has two sizes");
+	if (!pb_mul_u64(sb.comp_size, PB_ZIP_RATIO_MAX, &limit) ||
+	    !pb_add_u64(limit, PB_ZIP_RATIO_FREE, &limit) || sb.size > limit)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.ratio: an entry inflates more than %d times",
+				    PB_ZIP_RATIO_MAX);
+	if (!pb_add_u64(*total, sb.size, total) || *total > max_bytes)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: the entries are larger than %llu bytes",
+				    (unsigned long long)max_bytes);
+	return PT2BOX_OK;
+}
+
+pb_status pb_package_open(struct pb_package *p, int fd, uint64_t max_bytes, struct pt2box_error *err)
+{
+	uint64_t total = 0;
+	uint32_t n = 0, taken = 0;
+	char **names;
+	struct stat sb;
+	pb_status st;
+
+	*p = (struct pb_package)PB_PACKAGE_INIT;
+	p->fd = fd;
+	if (fstat(fd, &sb) != 0)
+		return pb_error_sys(err, "the package");
+	p->bytes = (uint64_t)sb.st_size;
+	if (p->bytes > max_bytes)
+		return pb_error_set(err, PT2BOX_LIMIT, "the package has %llu bytes; %llu are allowed",
+				    (unsigned long long)p->bytes, (unsigned long long)max_bytes);
+	st = pb_directory_names(fd, p->bytes, &names, &n, err);
+	if (st)
+		return st;
+	p->entries = calloc(n + 1u, sizeof(*p->entries));
+	if (!p->entries)
+		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the entries");
+	if (!st)
+		st = open_zip(p, err);
+	if (!st && zip_get_num_entries(p->zip, 0) != n)
+		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.directory: two ways to read it differ");
+	for (; !st && taken < n; taken++) {
+		st = add_entry(p, taken, names[taken], &total, max_bytes, err);
+		names[taken] = NULL;
+	}
+	pb_directory_free(names, n);
+	return st;
+}
+
+void pb_package_deinit(struct pb_package *p)
+{
+	if (p->zip)
+		zip_discard(p->zip);
+	for (uint32_t i = 0; i < p->n_entries; i++)
+		free(p->entries[i].name);
+	for (uint32_t i = 0; i < p->n_models; i++)
+		free((char *)p->models[i]);
+	free(p->entries);
+	free(p->models);
+	free(p->prefix);
+	*p = (struct pb_package)PB_PACKAGE_INIT;
+}
+
+/* ---- contents ---- */
+
+pb_status pb_package_copy(struct pb_package *p, const struct pb_entry *e, uint8_t *dst, struct pt2box_error *err)
+{
+	zip_file_t *f = zip_fopen_index(p->zip, e->index, 0);
+	uint64_t done = 0;
+	uint8_t over;
+	pb_status st = PT2BOX_OK;
+
+	if (!f)
+		return zip_failed(zip_get_error(p->zip), "read", err);
+	while (done < e->size) {
+		uint64_t want = e->size - done < READ_STEP ? e->size - done : READ_STEP;
+		zip_int64_t n = zip_fread(f, dst + done, want);
+
+		if (n <= 0)
+			break;
+		done += (uint64_t)n;
+	}
+	/* The read at the end is the one that compares the checksum. */
+	if (done != e->size || zip_fread(f, &over, 1) != 0)
+		st = zip_error_code_zip(zip_file_get_error(f)) ?
+			     zip_failed(zip_file_get_error(f), "read", err) :
+			     pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: an entry has not the size it says");
+	zip_fclose(f);
+	return st;
+}
+
+pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64_t max, char **ret,
+			  struct pt2box_error *err)
+{
+	char *text;
+	pb_status st;
+
+	if (e->size > max)
+		return pb_error_set(err, PT2BOX_LIMIT, "an entry has %llu bytes; %llu are allowed",
+				    (unsigned long long)e->size, (unsigned long long)max);
+	text = malloc(e->size + 1);
+	if (!text)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an entry");
+	st = pb_package_copy(p, e, (uint8_t *)text, err);
+	if (st) {
+		free(text);
+		return st;
+	}
+	text[e->size] = '\0';
+	*ret = text;
+	return PT2BOX_OK;
+}
