@@ -622,6 +622,23 @@ static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t ev
 	}
 }
 
+/* What a template may say of its failure once untrusted code has run in it: only what is about itself. */
+static pb_status believed(const struct pb_model_rec *m, uint64_t status)
+{
+	if (m->phase < PB_PHASE_CONSTRUCTORS)
+		return (pb_status)status;
+	switch ((pb_status)status) {
+	case PT2BOX_MODEL_ERROR:
+	case PT2BOX_MODEL_OOM:
+	case PT2BOX_PKG_REJECTED:
+	case PT2BOX_UNSUPPORTED:
+	case PT2BOX_NOT_FOUND:
+		return (pb_status)status;
+	default:
+		return PT2BOX_MODEL_PROTOCOL;
+	}
+}
+
 static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t events)
 {
 	struct pb_model_rec *m = s->object;
@@ -637,7 +654,8 @@ static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t 
 	}
 	switch ((enum pb_msg_id)b->rx.row->id) {
 	case PB_MSG_phase:
-		m->phase = (unsigned)msg->phase.phase;
+		if (msg->phase.phase > m->phase)
+			m->phase = (unsigned)msg->phase.phase;
 		break;
 	case PB_MSG_ready:
 		if (m->template_ready)
@@ -651,7 +669,7 @@ static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t 
 		keep_layers(m, &msg->layers.report);
 		break;
 	case PB_MSG_load_failed:
-		note_failure(m, (pb_status)msg->load_failed.status, msg->load_failed.text);
+		note_failure(m, believed(m, msg->load_failed.status), msg->load_failed.text);
 		break;
 	default:
 		break;

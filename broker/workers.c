@@ -10,6 +10,7 @@
 #define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
 #define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
+#define DEAF_NS 3000000000u   /* beyond what lies between the end of a control socket and the news of the death */
 
 void pb_board_ring(struct pb_model_rec *m)
 {
@@ -94,9 +95,14 @@ static void worker_message(struct pb_broker *b, struct pb_source *s, uint32_t ev
 	if (st == PT2BOX_NOT_FOUND)
 		return;
 	if (st) {
-		pb_loop_remove(b, s); /* its death comes from the warden */
-		if (st == PT2BOX_PROTOCOL)
+		/* Its death comes from the warden. If none does, the model has closed the socket: it is of no use. */
+		pb_loop_remove(b, s);
+		if (st == PT2BOX_PROTOCOL) {
 			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+		} else if (m->worker[w].state == PB_W_READY) {
+			m->worker[w].state = PB_W_DYING;
+			m->worker[w].since_ns = pb_now_ns();
+		}
 		return;
 	}
 	if (b->rx.row->id == PB_MSG_worker_ready && m->worker[w].state == PB_W_FORKING) {
@@ -250,11 +256,13 @@ uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t n
 	uint64_t next = UINT64_MAX;
 
 	for (uint32_t w = 0; w < m->n_workers; w++) {
-		const struct pb_worker_rec *rec = &m->worker[w];
+		struct pb_worker_rec *rec = &m->worker[w];
 
 		if (rec->state == PB_W_READY || !m->template_ready)
 			continue;
 		next = now + RETRY_NS;
+		if (rec->state == PB_W_DYING && !rec->kill_status && now - rec->since_ns > DEAF_NS)
+			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 		if (rec->state == PB_W_NONE && rec->retry_ns <= now)
 			pb_workers_continue(b, m);
 		/* A template that does not fork when told to, or a worker that does not die: end them all. */
