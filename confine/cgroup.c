@@ -321,7 +321,7 @@ struct pb_cgroup *pb_cgroup_new(uint32_t id, const struct pb_cgroup_limits *l, p
 	struct pb_cgroup *g;
 	bool any = false;
 
-	if (!own.parent[MEMORY][0] && !own.parent[PIDS][0])
+	if ((!own.parent[MEMORY][0] && !own.parent[PIDS][0]) || (!l->memory_bytes && !l->pids))
 		return NULL;
 	g = calloc(1, sizeof(*g));
 	for (int c = 0; g && c < N_CONTROLLERS; c++)

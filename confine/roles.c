@@ -100,10 +100,10 @@ pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_err
 				    .files = WORKER_FILES,
 				    .tasks = s->uid ? tasks : SHARED_ID_TASKS};
 	int listener;
-	pb_status st = pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), err);
+	pb_status st = pb_step_one_thread(err); /* first: a thread that ends still opens the unwinder's library */
 
 	if (!st)
-		st = pb_step_one_thread(err);
+		st = pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), err);
 	if (!st)
 		st = pb_step_check_namespaces(err);
 	if (!st)

@@ -41,6 +41,7 @@ struct warden {
 	size_t n_permits;
 	size_t n_forked;	   /* of them, forks that were let through and not named yet */
 	pid_t pid[PB_WORKERS_MAX]; /* of workers; 0 none */
+	bool doomed[PB_WORKERS_MAX]; /* to be killed as soon as it has a pid */
 	bool denied[PB_WORKERS_MAX], template_denied; /* killed for a call, as a filter would have done */
 	struct death unknown[PB_WORKERS_MAX];	      /* died before the template said which worker they were */
 	size_t n_unknown;
@@ -96,6 +97,8 @@ static void name_worker(struct warden *w, const struct pb_forked *f)
 	w->n_forked--;
 	w->pid[f->worker] = f->pid;
 	(void)!pb_send(PB_FD_WARDEN_CTL, PB_MSG_worker_started, &m, NULL, 0, NULL);
+	if (w->doomed[f->worker])
+		kill(f->pid, SIGKILL);
 	for (size_t i = 0; i < w->n_unknown; i++)
 		if (w->unknown[i].pid == f->pid) {
 			tell_death(w, (int)f->worker, w->unknown[i].status);
@@ -128,6 +131,40 @@ static void drain_link(struct warden *w)
 	else
 		while (on_link(w))
 			;
+}
+
+/* ---- the broker's orders ---- */
+
+/* One message of the broker; false if there is none. */
+static bool on_broker(struct warden *w)
+{
+	pb_status st = pb_recv(PB_FD_WARDEN_CTL, PB_BROKER, PB_WARDEN, PB_STATE_ANY, true, &w->rx, NULL);
+	uint64_t worker;
+
+	if (st == PT2BOX_NOT_FOUND)
+		return false;
+	if (st) {
+		w->ends = true; /* the broker is gone: so is everything here */
+		return false;
+	}
+	switch ((enum pb_msg_id)w->rx.row->id) {
+	case PB_MSG_permit_fork:
+		worker = w->rx.msg.permit_fork.worker;
+		if (w->n_permits < PB_WORKERS_MAX)
+			w->permits[w->n_permits++] = (int)worker;
+		w->doomed[worker] = false;
+		break;
+	case PB_MSG_kill_worker:
+		worker = w->rx.msg.kill_worker.worker;
+		if (w->pid[worker] > 1)
+			kill(w->pid[worker], SIGKILL);
+		else
+			w->doomed[worker] = true; /* the template has not named it yet */
+		break;
+	default:
+		break;
+	}
+	return true;
 }
 
 /* ---- the load filter's questions ---- */
@@ -184,6 +221,9 @@ static void deny(struct warden *w, const struct seccomp_notif *n, int owner, con
 
 static void consider_fork(struct warden *w, const struct seccomp_notif *n)
 {
+	/* The broker gives the permit before it gives the order: it has come if there is one. */
+	while (on_broker(w))
+		;
 	if ((pid_t)n->pid != w->template_pid || w->n_forked >= w->n_permits) {
 		deny(w, n, owner_of(w, (pid_t)n->pid), "clone: a fork that nobody asked for");
 		return;
@@ -256,32 +296,6 @@ static void on_listener(struct warden *w)
 		consider_fork(w, &n);
 }
 
-static void on_broker(struct warden *w)
-{
-	pb_status st = pb_recv(PB_FD_WARDEN_CTL, PB_BROKER, PB_WARDEN, PB_STATE_ANY, true, &w->rx, NULL);
-	uint64_t worker;
-
-	if (st == PT2BOX_NOT_FOUND)
-		return;
-	if (st) {
-		w->ends = true; /* the broker is gone: so is everything here */
-		return;
-	}
-	switch ((enum pb_msg_id)w->rx.row->id) {
-	case PB_MSG_permit_fork:
-		if (w->n_permits < PB_WORKERS_MAX)
-			w->permits[w->n_permits++] = (int)w->rx.msg.permit_fork.worker;
-		break;
-	case PB_MSG_kill_worker:
-		worker = w->rx.msg.kill_worker.worker;
-		if (w->pid[worker] > 1)
-			kill(w->pid[worker], SIGKILL);
-		break;
-	default:
-		break;
-	}
-}
-
 static void drain(int fd)
 {
 	struct signalfd_siginfo si;
@@ -329,7 +343,7 @@ int pb_warden_run(const struct pb_worker_options *o, pid_t template_pid)
 			reap(&w);
 		}
 		if (p[0].revents)
-			on_broker(&w);
+			(void)on_broker(&w);
 	}
 	return 0;
 }
