@@ -140,9 +140,28 @@ $(B)/gen/policies.c: $(B)/host/policyc $(POLICIES)
 	@mkdir -p $(@D)
 	$(B)/host/policyc $(POLICIES) > $@
 
-# Everything but the mains, for tests and tools: the linker takes what a test names.
-$(B)/libunits.a: $(call obj,$(IPC) $(CONFINE) $(BROKER) $(INTAKE) $(WORKER) $(CLIENT) $(COMMAND) $(TESTLIB)) $(POLICY_OBJ) $(RUNTIME_OBJ)
-	@rm -f $@; ar rcs $@ $^
+# Everything but the mains in an archive a folder, for tests and tools: the linker takes what a test names.
+UNITS_testlib := $(TESTLIB)
+UNITS_ipc := $(IPC)
+UNITS_confine := $(CONFINE)
+UNITS_broker := $(BROKER)
+UNITS_intake := $(INTAKE)
+UNITS_worker := $(WORKER)
+UNITS_client := $(CLIENT) $(COMMAND)
+UNITS_runtime := $(RUNTIME) $(RUNTIME_CXX)
+ALL_UNITS := testlib runtime client worker intake broker confine ipc
+define units_rule
+$(B)/units/$(1).a: $(call obj,$(UNITS_$(1))) $(if $(filter confine,$(1)),$(POLICY_OBJ))
+	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
+endef
+$(foreach u,$(ALL_UNITS),$(eval $(call units_rule,$(u))))
+# What the tests of a folder are linked with: its own archive and those below it, so that a change elsewhere costs nothing.
+BELOW_ipc := testlib ipc
+BELOW_confine := testlib confine ipc
+BELOW_runtime := testlib runtime ipc
+BELOW_client := testlib client ipc
+units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
+grouped = $(filter %.o,$(1)) -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group
 
 $(B)/libpt2box.a: $(call obj,$(CLIENT) $(IPC))
 	@rm -f $@; ar rcs $@ $^
@@ -173,12 +192,16 @@ $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
-$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/libunits.a
+.SECONDEXPANSION:
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $$(call units,$$*)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $(if $(fuzz),-fsanitize=fuzzer) $(call own_ldflags,tests/fuzz/$*.c) -o $@ $^ $(TEST_LIBS)
-$(B)/tests/%: $(B)/obj/tests/%.o $(B)/libunits.a
+	$(CC) $(ALL_LDFLAGS) $(if $(fuzz),-fsanitize=fuzzer) $(call own_ldflags,tests/fuzz/$*.c) -o $@ $(call grouped,$^) $(TEST_LIBS)
+$(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $$(call units,$$*)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $(call own_ldflags,tests/$*.c) -o $@ $^ $(TEST_LIBS)
+	$(CC) $(ALL_LDFLAGS) $(call own_ldflags,tests/unit/$*.c) -o $@ $(call grouped,$^) $(TEST_LIBS)
+$(B)/tests/%: $(B)/obj/tests/%.o $$(call units,all)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $(call own_ldflags,tests/$*.c) -o $@ $(call grouped,$^) $(TEST_LIBS)
 $(B)/bench/%: $(B)/obj/bench/%.o $(B)/libpt2box.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -ljansson -lpthread -lm
