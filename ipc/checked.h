@@ -39,15 +39,18 @@ static inline bool pb_tensor_extent(int32_t ndim, const int64_t *sizes, const in
 				    uint64_t *ret)
 {
 	uint64_t last = 0, part;
+	bool empty = false;
 
-	for (int32_t i = 0; i < ndim; i++)
+	for (int32_t i = 0; i < ndim; i++) {
 		if (sizes[i] < 0 || strides[i] < 0)
 			return false;
+		empty |= sizes[i] == 0;
+	}
+	if (empty) {
+		*ret = 0;
+		return true;
+	}
 	for (int32_t i = 0; i < ndim; i++) {
-		if (sizes[i] == 0) {
-			*ret = 0;
-			return true;
-		}
 		if (!pb_mul_u64((uint64_t)sizes[i] - 1, (uint64_t)strides[i], &part) || !pb_add_u64(last, part, &last))
 			return false;
 	}
