@@ -88,7 +88,8 @@ static void *place(uint64_t bytes)
 		next_plan++;
 	if (next_plan == n_plan || plan[next_plan] != run.seq || !run.window)
 		return NULL;
-	at = (run.window_used + PB_RT_ALIGN - 1) & ~(uint64_t)(PB_RT_ALIGN - 1);
+	/* The address is what must be aligned. */
+	at = run.window_used + (-((uintptr_t)run.window + run.window_used) & (PB_RT_ALIGN - 1));
 	if (at > run.window_bytes || bytes > run.window_bytes - at)
 		return NULL;
 	run.window_used = at + bytes;
@@ -158,14 +159,12 @@ void pb_rt_storage_unref(struct pb_rt_storage *s)
 
 void pb_rt_run_begin(void *window, uint64_t window_bytes)
 {
-	const uint64_t skip = -(uintptr_t)window % PB_RT_ALIGN;
-
 	run.active = true;
 	run.number++;
 	run.seq = 0;
 	run.window = window;
 	run.window_bytes = window_bytes;
-	run.window_used = window ? skip : 0;
+	run.window_used = 0;
 	run.in_window = 0;
 	next_plan = 0;
 	pb_rt_memory_clear_refused();
