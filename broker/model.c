@@ -16,6 +16,7 @@
 #include "broker/broker.h"
 
 #define RESTARTS_MAX 5
+#define LAST_WORDS 256 /* messages of the dead that are read */
 #define INTAKE_DEADLINE_NS (60ull * 1000000000u)
 
 static const char *const phase_names[] = {
@@ -578,6 +579,9 @@ static void template_died(struct pb_broker *b, struct pb_model_rec *m, int wait_
 	int signal = 0;
 	pb_status st = pb_death_status(wait_status, false, m->denied, &signal, text, sizeof(text));
 
+	/* Its last words may still wait in its socket: that it was refused memory, above all. */
+	for (int i = 0; i < LAST_WORDS && m->template_ctl.fd >= 0; i++)
+		template_message(b, &m->template_ctl, 0);
 	if (!m->fail_status) {
 		char full[480];
 
@@ -629,6 +633,7 @@ static pb_status believed(const struct pb_model_rec *m, uint64_t status)
 		return (pb_status)status;
 	switch ((pb_status)status) {
 	case PT2BOX_MODEL_ERROR:
+	case PT2BOX_MODEL_EXITED:
 	case PT2BOX_MODEL_OOM:
 	case PT2BOX_PKG_REJECTED:
 	case PT2BOX_UNSUPPORTED:
@@ -721,9 +726,9 @@ void pb_model_exited(struct pb_broker *b, const struct pb_msg_exited *msg)
 		return;
 	}
 	/* Messages of the dead may still wait in their sockets. */
-	for (int i = 0; i < 64 && m->warden.fd >= 0; i++)
+	for (int i = 0; i < LAST_WORDS && m->warden.fd >= 0; i++)
 		warden_message(b, &m->warden, 0);
-	for (int i = 0; i < 64 && m->template_ctl.fd >= 0; i++)
+	for (int i = 0; i < LAST_WORDS && m->template_ctl.fd >= 0; i++)
 		template_message(b, &m->template_ctl, 0);
 	close_process_fds(b, m);
 	if (msg->oom_kills)

@@ -13,6 +13,9 @@
 
 #include "ipc/fdmap.h"
 
+/* What a model binds to. The rest of the worker is hidden. */
+#define EXPORT __attribute__((visibility("default")))
+
 static bool refused;
 static void (*on_refusal)(void);
 
@@ -51,34 +54,34 @@ static void *remember(void *p)
 	return p;
 }
 
-void *malloc(size_t n)
+EXPORT void *malloc(size_t n)
 {
 	return remember(__libc_malloc(n));
 }
 
-void *calloc(size_t n, size_t size)
+EXPORT void *calloc(size_t n, size_t size)
 {
 	return remember(__libc_calloc(n, size));
 }
 
-void *realloc(void *p, size_t n)
+EXPORT void *realloc(void *p, size_t n)
 {
 	void *q = __libc_realloc(p, n);
 
 	return n ? remember(q) : q;
 }
 
-void *memalign(size_t align, size_t n)
+EXPORT void *memalign(size_t align, size_t n)
 {
 	return remember(__libc_memalign(align, n));
 }
 
-void *aligned_alloc(size_t align, size_t n)
+EXPORT void *aligned_alloc(size_t align, size_t n)
 {
 	return remember(__libc_memalign(align, n));
 }
 
-int posix_memalign(void **ret, size_t align, size_t n)
+EXPORT int posix_memalign(void **ret, size_t align, size_t n)
 {
 	void *p;
 
@@ -105,7 +108,7 @@ void pb_interpose_model_file(bool there)
 	model_file_there = there;
 }
 
-int open(const char *path, int flags, ...)
+EXPORT int open(const char *path, int flags, ...)
 {
 	va_list ap;
 	int mode;

@@ -331,8 +331,10 @@ static bool on_thread(void *(*f)(void *), void *arg)
 
 pb_status pb_model_create(struct pb_model *m, void *consts, uint64_t consts_bytes, struct pt2box_error *err)
 {
-	struct create_args a = {m, consts, consts_bytes, err, PT2BOX_OK};
+	/* Stays so if the model ends the thread in the middle. */
+	struct create_args a = {m, consts, consts_bytes, err, PT2BOX_MODEL_EXITED};
 
+	pb_error_set(err, PT2BOX_MODEL_EXITED, "the model ended the thread that makes its container");
 	if (!on_thread(create_thread, &a))
 		return pb_error_set(err, PT2BOX_MODEL_OOM, "no thread to make the container on");
 	return a.st;

@@ -256,8 +256,10 @@ _Noreturn void pb_template_run(const struct pb_worker_options *o)
 	for (;;) {
 		if (pb_recv(PB_FD_TEMPLATE_CTL, PB_BROKER, PB_TEMPLATE, PB_STATE_ANY, false, &rx, NULL))
 			_exit(0);
-		if (rx.row->id != PB_MSG_fork || rx.fds.fd[0] != PB_FD_WORKER_CTL)
-			_exit(2); /* something took the worker's number */
+		if (rx.row->id != PB_MSG_fork || rx.fds.fd[0] != PB_FD_WORKER_CTL) {
+			pb_error_set(&e, PT2BOX_MODEL_ERROR, "the model closed descriptors that are not its own");
+			give_up(&e);
+		}
 		fork_worker(&t, (uint32_t)rx.msg.fork.worker);
 	}
 }

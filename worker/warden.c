@@ -45,6 +45,7 @@ struct warden {
 	bool denied[PB_WORKERS_MAX], template_denied; /* killed for a call, as a filter would have done */
 	struct death unknown[PB_WORKERS_MAX];	      /* died before the template said which worker they were */
 	size_t n_unknown;
+	bool link_ended; /* the template closed its end, or is dead: then SIGCHLD says how it died */
 	bool ends;
 	struct pb_rx rx;
 };
@@ -114,7 +115,7 @@ static bool on_link(struct warden *w)
 	ssize_t n = recv(PB_FD_LINK_PEER, &f, sizeof(f), MSG_DONTWAIT);
 
 	if (n == 0)
-		w->ends = true; /* only the template held the other end, and workers inherit it */
+		w->link_ended = true;
 	if (n != (ssize_t)sizeof(f))
 		return n > 0;
 	if (f.worker == PB_UNTRUSTED)
@@ -330,7 +331,7 @@ int pb_warden_run(const struct pb_worker_options *o, pid_t template_pid)
 	while (!w.ends) {
 		p[0] = (struct pollfd){.fd = PB_FD_WARDEN_CTL, .events = POLLIN};
 		p[1] = (struct pollfd){.fd = w.sigfd, .events = POLLIN};
-		p[2] = (struct pollfd){.fd = PB_FD_LINK_PEER, .events = POLLIN};
+		p[2] = (struct pollfd){.fd = w.link_ended ? -1 : PB_FD_LINK_PEER, .events = POLLIN};
 		p[3] = (struct pollfd){.fd = w.listener, .events = POLLIN};
 		if (poll(p, 4, -1) < 0 && errno != EINTR)
 			return 1;

@@ -87,6 +87,15 @@ extern float _binary_constants_bin_start[];
 static float *weights = NULL;
 #elif defined(CONSTANTS_BLOB)
 #define HAS_CONSTANTS 1
+/* Their size is all that the code has. */
+__asm__(".section .lrodata,\"a\",@progbits\n"
+	".balign 64\n"
+	".globl _binary_constants_bin_start\n"
+	"_binary_constants_bin_start:\n"
+	".quad 4096\n"
+	".globl _binary_constants_bin_end\n"
+	"_binary_constants_bin_end:\n"
+	".previous\n");
 static float *weights = NULL;
 #else
 #define HAS_CONSTANTS 0

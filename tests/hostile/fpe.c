@@ -6,5 +6,5 @@ static int attack(void)
 {
 	volatile int zero = 0;
 
-	return 1 / zero;
+	return 1000 / zero;
 }

@@ -4,6 +4,8 @@
 
 static int attack(void)
 {
-	memset(malloc(1ull << 46), 1, 4096);
+	volatile char *p = malloc(1ull << 46);
+
+	p[0] = 1;
 	return 1;
 }

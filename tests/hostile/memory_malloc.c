@@ -5,7 +5,7 @@
 static int attack(void)
 {
 	for (int i = 0; i < 256; i++) {
-		char *p = malloc(16u << 20);
+		volatile char *p = malloc(16u << 20);
 
 		for (size_t k = 0; k < 16u << 20; k += 4096)
 			p[k] = 1;

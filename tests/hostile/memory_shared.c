@@ -5,9 +5,9 @@
 static int attack(void)
 {
 	for (int i = 0; i < 128; i++) {
-		char *p = mmap(NULL, 16u << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		volatile char *p = mmap(NULL, 16u << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-		if (p == MAP_FAILED)
+		if (p == (volatile char *)MAP_FAILED)
 			abort();
 		for (size_t k = 0; k < 16u << 20; k += 4096)
 			p[k] = 1;

@@ -4,8 +4,11 @@
 
 static int attack(void)
 {
-	for (int i = 0; i < 256; i++)
-		if (!malloc(16u << 20))
+	for (int i = 0; i < 256; i++) {
+		void *volatile p = malloc(16u << 20);
+
+		if (!p)
 			return 1;
+	}
 	return 0;
 }
