@@ -176,7 +176,7 @@ $(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(PO
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread
 $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lmsgpackc -ljansson -lcrypto
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
 # A dynamic list, not -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
 $(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
 	@mkdir -p $(@D)
