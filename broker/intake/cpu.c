@@ -23,7 +23,7 @@ struct feature {
 	uint32_t state;
 };
 
-static const struct feature features[] = {
+static const struct feature features[] = { /* by leaf */
 	{"sse3", 1, 0, ECX, 0, 0},
 	{"ssse3", 1, 0, ECX, 9, 0},
 	{"sse4.1", 1, 0, ECX, 19, 0},
@@ -36,7 +36,6 @@ static const struct feature features[] = {
 	{"avx2", 7, 0, EBX, 5, YMM},
 	{"bmi", 7, 0, EBX, 3, 0},
 	{"bmi2", 7, 0, EBX, 8, 0},
-	{"lzcnt", 0x80000001, 0, ECX, 5, 0},
 	{"avx512f", 7, 0, EBX, 16, ZMM},
 	{"avx512dq", 7, 0, EBX, 17, ZMM},
 	{"avx512cd", 7, 0, EBX, 28, ZMM},
@@ -48,8 +47,6 @@ static const struct feature features[] = {
 	{"avx512vnni", 7, 0, ECX, 11, ZMM},
 	{"avx512bitalg", 7, 0, ECX, 12, ZMM},
 	{"avx512vpopcntdq", 7, 0, ECX, 14, ZMM},
-	{"avx512bf16", 7, 1, EAX, 5, ZMM},
-	{"avxvnni", 7, 1, EAX, 4, YMM},
 	{"avx512fp16", 7, 0, EDX, 23, ZMM},
 	{"gfni", 7, 0, ECX, 8, 0},
 	{"vaes", 7, 0, ECX, 9, YMM},
@@ -57,7 +54,10 @@ static const struct feature features[] = {
 	{"amx-tile", 7, 0, EDX, 24, TILES},
 	{"amx-int8", 7, 0, EDX, 25, TILES},
 	{"amx-bf16", 7, 0, EDX, 22, TILES},
+	{"avx512bf16", 7, 1, EAX, 5, ZMM},
+	{"avxvnni", 7, 1, EAX, 4, YMM},
 	{"amx-fp16", 7, 1, EAX, 21, TILES},
+	{"lzcnt", 0x80000001, 0, ECX, 5, 0},
 };
 
 #define N_FEATURES (sizeof(features) / sizeof(features[0]))
@@ -157,7 +157,7 @@ static void each_word(bool set[N_FEATURES], const char *s, void (*f)(bool *, con
 	}
 }
 
-void pb_cpu_needs(const char *isa, const char *command, char *dst, size_t cap)
+void pb_cpu_needs(const char *isa, const char *command, bool tiles, char *dst, size_t cap)
 {
 	bool set[N_FEATURES] = {false};
 	size_t used = 0;
@@ -166,7 +166,7 @@ void pb_cpu_needs(const char *isa, const char *command, char *dst, size_t cap)
 	each_word(set, command, add_flag);
 	dst[0] = '\0';
 	for (size_t i = 0; i < N_FEATURES && used < cap; i++)
-		if (set[i])
+		if (set[i] && (tiles || features[i].state != TILES))
 			used += (size_t)snprintf(dst + used, cap - used, "%s%s", used ? " " : "", features[i].name);
 }
 
@@ -179,34 +179,35 @@ static uint32_t xcr0(void)
 	return a;
 }
 
-static bool has_state(uint32_t state)
+/* The last leaf that was read: in a virtual machine each CPUID costs some microseconds. */
+struct leaf {
+	uint32_t leaf, sub, reg[4];
+	bool valid;
+};
+
+static bool has_feature(const struct feature *f, struct leaf *last)
 {
-	uint32_t r[4];
-
-	if (!state)
-		return true;
-	if (!__get_cpuid(1, &r[EAX], &r[EBX], &r[ECX], &r[EDX]) || !(r[ECX] & 1u << 27))
-		return false;
-	return (xcr0() & state) == state;
-}
-
-static bool has_feature(const struct feature *f)
-{
-	uint32_t r[4];
-
-	return __get_cpuid_count(f->leaf, f->sub, &r[EAX], &r[EBX], &r[ECX], &r[EDX]) && (r[f->reg] >> f->bit & 1) &&
-	       has_state(f->state);
+	if (!last->valid || last->leaf != f->leaf || last->sub != f->sub) {
+		*last = (struct leaf){.leaf = f->leaf, .sub = f->sub};
+		last->valid = __get_cpuid_count(f->leaf, f->sub, &last->reg[EAX], &last->reg[EBX], &last->reg[ECX],
+						&last->reg[EDX]);
+	}
+	return last->valid && (last->reg[f->reg] >> f->bit & 1);
 }
 
 pb_status pb_cpu_check(const char *needs, struct pt2box_error *err)
 {
+	static const struct feature osxsave = {"osxsave", 1, 0, ECX, 27, 0};
 	bool set[N_FEATURES] = {false};
+	struct leaf last = {.valid = false};
+	uint32_t state = has_feature(&osxsave, &last) ? xcr0() : 0;
 	char missing[200] = "";
 	size_t used = 0;
 
 	add_names(set, needs, strlen(needs));
 	for (size_t i = 0; i < N_FEATURES; i++)
-		if (set[i] && !has_feature(&features[i]) && used < sizeof(missing))
+		if (set[i] && (!has_feature(&features[i], &last) || (features[i].state & ~state)) &&
+		    used < sizeof(missing))
 			used += (size_t)snprintf(missing + used, sizeof(missing) - used, "%s%s", used ? " " : "",
 						 features[i].name);
 	if (!used)

@@ -3,13 +3,14 @@
 #ifndef PT2BOX_BROKER_INTAKE_CPU_H
 #define PT2BOX_BROKER_INTAKE_CPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "ipc/status.h"
 
-/* Names separated by spaces, "avx2 fma f16c". @isa: AOTI_CPU_ISA; @command: compiler flags. -march=native tells nothing:
- * then only the vector extension in @isa is known. */
-void pb_cpu_needs(const char *isa, const char *command, char *dst, size_t cap);
+/* Names separated by spaces, "avx2 fma f16c". @isa: AOTI_CPU_ISA; @command: compiler flags; @tiles: the code uses AMX, which
+ * flags alone do not mean. -march=native tells nothing: then only the vector extension in @isa is known. */
+void pb_cpu_needs(const char *isa, const char *command, bool tiles, char *dst, size_t cap);
 /* UNSUPPORTED naming what this CPU (or its kernel) lacks. */
 PB_CHECK pb_status pb_cpu_check(const char *needs, struct pt2box_error *err);
 

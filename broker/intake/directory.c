@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See directory.h. Fields and their places: APPNOTE.TXT 6.3.10, sections 4.3.12 to 4.3.16. */
+/* See directory.h. Fields and their places: APPNOTE.TXT 6.3.10, sections 4.3.7 to 4.3.16 and 4.5.3. */
 #include "broker/intake/directory.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "broker/intake/fileio.h"
 #include "broker/intake/package.h"
 #include "ipc/checked.h"
 
@@ -15,30 +14,9 @@
 #define LOCATOR_BYTES 20
 #define END64_BYTES 56
 #define ENTRY_BYTES 46
+#define LOCAL_BYTES 30
 #define DIRECTORY_MAX (8u << 20)
 #define MADE_BY_UNIX 3
-
-pb_status pb_read_at(int fd, uint64_t offset, void *dst, uint64_t bytes, struct pt2box_error *err)
-{
-	uint8_t *at = dst;
-
-	while (bytes) {
-		ssize_t n = pread(fd, at, bytes > 1u << 30 ? 1u << 30 : bytes, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			pb_error_sys(err, "cannot read the file");
-			return pb_error_set(err, PT2BOX_IO, "cannot read the file");
-		}
-		if (n == 0)
-			return pb_error_set(err, PT2BOX_IO, "the file became shorter while it was read");
-		at += n;
-		offset += (uint64_t)n;
-		bytes -= (uint64_t)n;
-	}
-	return PT2BOX_OK;
-}
 
 static uint64_t le(const uint8_t *p, int bytes)
 {
@@ -141,27 +119,56 @@ static pb_status check_entry(const uint8_t *p, uint64_t name_len, struct pt2box_
 	return PT2BOX_OK;
 }
 
-static pb_status walk(const uint8_t *dir, const struct place *at, char **names, uint32_t *ret_n,
+/* The offset of the local header: 32 bits, or in the extra field of 64-bit values, after the sizes that are there too. */
+static bool local_offset(const uint8_t *p, uint64_t name_len, uint64_t extra_len, uint64_t *ret)
+{
+	const uint8_t *x = p + ENTRY_BYTES + name_len, *end = x + extra_len;
+	uint64_t skip = (le(p + 24, 4) == 0xffffffff ? 8u : 0u) + (le(p + 20, 4) == 0xffffffff ? 8u : 0u);
+
+	*ret = le(p + 42, 4);
+	if (*ret != 0xffffffff)
+		return true;
+	while (end - x >= 4) {
+		uint64_t id = le(x, 2), len = le(x + 2, 2);
+
+		x += 4;
+		if (len > (uint64_t)(end - x))
+			return false;
+		if (id == 1) {
+			if (len < skip + 8)
+				return false;
+			*ret = le(x + skip, 8);
+			return true;
+		}
+		x += len;
+	}
+	return false;
+}
+
+static pb_status walk(const uint8_t *dir, const struct place *at, struct pb_directory_entry *list, uint32_t *ret_n,
 		      struct pt2box_error *err)
 {
 	uint64_t off = 0;
 
 	for (uint64_t i = 0; i < at->n; i++) {
 		const uint8_t *p = dir + off;
-		uint64_t name_len, len;
+		uint64_t name_len, extra_len, len;
 		pb_status st;
 
 		if (!pb_span_fits(off, ENTRY_BYTES, at->size) || le(p, 4) != 0x02014b50)
 			return reject(err, "directory: an entry of the central directory is malformed");
 		name_len = le(p + 28, 2);
-		len = ENTRY_BYTES + name_len + le(p + 30, 2) + le(p + 32, 2);
+		extra_len = le(p + 30, 2);
+		len = ENTRY_BYTES + name_len + extra_len + le(p + 32, 2);
 		if (!pb_span_fits(off, len, at->size))
 			return reject(err, "directory: an entry is longer than the central directory");
 		st = check_entry(p, name_len, err);
 		if (st)
 			return st;
-		names[i] = strndup((const char *)p + ENTRY_BYTES, name_len);
-		if (!names[i])
+		if (!local_offset(p, name_len, extra_len, &list[i].local))
+			return reject(err, "zip64: an entry does not say where it is");
+		list[i].name = strndup((const char *)p + ENTRY_BYTES, name_len);
+		if (!list[i].name)
 			return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for names");
 		*ret_n = (uint32_t)i + 1;
 		off += len;
@@ -171,37 +178,54 @@ static pb_status walk(const uint8_t *dir, const struct place *at, char **names, 
 	return PT2BOX_OK;
 }
 
-pb_status pb_directory_names(int fd, uint64_t bytes, char ***ret, uint32_t *ret_n, struct pt2box_error *err)
+pb_status pb_directory_read(int fd, uint64_t bytes, struct pb_directory_entry **ret, uint32_t *ret_n,
+			    struct pt2box_error *err)
 {
 	struct place at = {0, 0, 0, 0};
+	struct pb_directory_entry *list;
 	uint8_t *dir;
-	char **names;
 	uint32_t n = 0;
 	pb_status st = find(fd, bytes, &at, err);
 
 	if (st)
 		return st;
 	dir = malloc(at.size + 1);
-	names = calloc(at.n + 1, sizeof(*names));
-	if (!dir || !names)
+	list = calloc(at.n + 1, sizeof(*list));
+	if (!dir || !list)
 		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the central directory");
 	if (!st)
 		st = pb_read_at(fd, at.offset, dir, at.size, err);
 	if (!st)
-		st = walk(dir, &at, names, &n, err);
+		st = walk(dir, &at, list, &n, err);
 	free(dir);
 	if (st) {
-		pb_directory_free(names, n);
+		pb_directory_free(list, n);
 		return st;
 	}
-	*ret = names;
+	*ret = list;
 	*ret_n = n;
 	return PT2BOX_OK;
 }
 
-void pb_directory_free(char **names, uint32_t n)
+void pb_directory_free(struct pb_directory_entry *e, uint32_t n)
 {
-	for (uint32_t i = 0; names && i < n; i++)
-		free(names[i]);
-	free(names);
+	for (uint32_t i = 0; e && i < n; i++)
+		free(e[i].name);
+	free(e);
+}
+
+pb_status pb_directory_data(int fd, uint64_t bytes, uint64_t local, uint64_t *ret, struct pt2box_error *err)
+{
+	uint8_t h[LOCAL_BYTES];
+	pb_status st;
+
+	if (!pb_span_fits(local, sizeof(h), bytes))
+		return reject(err, "local: an entry is outside the file");
+	st = pb_read_at(fd, local, h, sizeof(h), err);
+	if (st)
+		return st;
+	if (le(h, 4) != 0x04034b50)
+		return reject(err, "local: an entry has no header of its own");
+	*ret = local + sizeof(h) + le(h + 26, 2) + le(h + 28, 2);
+	return PT2BOX_OK;
 }

@@ -10,10 +10,16 @@
 
 #include "ipc/status.h"
 
-/* Names in order, malloc'd one by one. PKG_REJECTED "zip.*". */
-PB_CHECK pb_status pb_directory_names(int fd, uint64_t bytes, char ***ret, uint32_t *ret_n, struct pt2box_error *err);
-void pb_directory_free(char **names, uint32_t n);
-/* All of [offset, offset + bytes) of a file. IO if it is shorter. */
-PB_CHECK pb_status pb_read_at(int fd, uint64_t offset, void *dst, uint64_t bytes, struct pt2box_error *err);
+struct pb_directory_entry {
+	char *name;	/* owned */
+	uint64_t local; /* where its local header is */
+};
+
+/* Entries in order, malloc'd. PKG_REJECTED "zip.*". */
+PB_CHECK pb_status pb_directory_read(int fd, uint64_t bytes, struct pb_directory_entry **ret, uint32_t *ret_n,
+				     struct pt2box_error *err);
+void pb_directory_free(struct pb_directory_entry *e, uint32_t n);
+/* Where the bytes of an entry begin, by its local header. */
+PB_CHECK pb_status pb_directory_data(int fd, uint64_t bytes, uint64_t local, uint64_t *ret, struct pt2box_error *err);
 
 #endif

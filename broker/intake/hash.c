@@ -7,37 +7,25 @@
 #include "broker/intake/hash.h"
 
 #include <openssl/sha.h>
-#include <stdlib.h>
 
-#include "broker/intake/directory.h"
+_Static_assert(sizeof(SHA256_CTX) <= sizeof(struct pb_hash), "the state must fit");
 
-#define STEP (256u << 10)
-
-void pb_hash_memory(const uint8_t *data, uint64_t bytes, uint8_t ret[32])
+static SHA256_CTX *context(struct pb_hash *h)
 {
-	SHA256_CTX c;
-
-	SHA256_Init(&c);
-	SHA256_Update(&c, data, bytes);
-	SHA256_Final(ret, &c);
+	return (SHA256_CTX *)(void *)h->state;
 }
 
-pb_status pb_hash_file(int fd, uint64_t bytes, uint8_t ret[32], struct pt2box_error *err)
+void pb_hash_begin(struct pb_hash *h)
 {
-	uint8_t *buf = malloc(STEP);
-	pb_status st = PT2BOX_OK;
-	SHA256_CTX c;
+	SHA256_Init(context(h));
+}
 
-	if (!buf)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to read with");
-	SHA256_Init(&c);
-	for (uint64_t at = 0; at < bytes && !st; at += STEP) {
-		uint64_t n = bytes - at < STEP ? bytes - at : STEP;
+void pb_hash_add(struct pb_hash *h, const void *data, uint64_t bytes)
+{
+	SHA256_Update(context(h), data, bytes);
+}
 
-		st = pb_read_at(fd, at, buf, n, err);
-		SHA256_Update(&c, buf, n);
-	}
-	SHA256_Final(ret, &c);
-	free(buf);
-	return st;
+void pb_hash_end(struct pb_hash *h, uint8_t ret[32])
+{
+	SHA256_Final(ret, context(h));
 }

@@ -3,7 +3,6 @@
 #include "broker/intake/intake.h"
 
 #include <elf.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,6 +10,7 @@
 
 #include "broker/intake/constants.h"
 #include "broker/intake/cpu.h"
+#include "broker/intake/fileio.h"
 #include "broker/intake/hash.h"
 #include "broker/intake/imports.h"
 #include "broker/intake/metadata.h"
@@ -37,23 +37,6 @@ struct work {
 	char cpu_needs[512];
 	struct pb_manifest manifest;
 };
-
-/* An empty memfd, given its size and mapped. Zero bytes: NULL. */
-static pb_status map_out(int fd, uint64_t bytes, uint8_t **ret, struct pt2box_error *err)
-{
-	void *p;
-
-	*ret = NULL;
-	if (bytes == 0)
-		return PT2BOX_OK;
-	if (ftruncate(fd, (off_t)bytes) != 0)
-		return pb_error_sys(err, "cannot make room for %llu bytes", (unsigned long long)bytes);
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED)
-		return pb_error_sys(err, "cannot map %llu bytes", (unsigned long long)bytes);
-	*ret = p;
-	return PT2BOX_OK;
-}
 
 /* ---- texts ---- */
 
@@ -127,7 +110,7 @@ static pb_status read_texts(struct work *w, struct pt2box_error *err)
 		st = read_cpp(w, w->files.kernel, false, err);
 	if (st)
 		return st;
-	pb_cpu_needs(w->metadata.cpu_isa, w->build.command, w->cpu_needs, sizeof(w->cpu_needs));
+	pb_cpu_needs(w->metadata.cpu_isa, w->build.command, w->build.tiles, w->cpu_needs, sizeof(w->cpu_needs));
 	return w->in->inspect ? PT2BOX_OK : pb_cpu_check(w->cpu_needs, err);
 }
 
@@ -146,22 +129,46 @@ static pb_status check_machine(const struct work *w, struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
+/* Everything large that was in the package, and its hash, at once. */
+static pb_status take_large(struct work *w, struct pt2box_error *err)
+{
+	struct pb_sink sinks[2] = {{.entry = w->files.so, .fd = w->in->out_model},
+				   {.entry = w->files.blob, .fd = w->in->out_constants}};
+	bool blob = w->files.blob && !w->in->inspect && w->in->constants_in < 0;
+
+	return pb_package_stream(&w->package, sinks, blob ? 2 : 1, w->manifest.pkg_sha256, err);
+}
+
 static pb_status take_code(struct work *w, struct pt2box_error *err)
 {
+	void *p = NULL;
 	pb_status st;
 
 	w->so_bytes = w->files.so->size;
-	st = map_out(w->in->out_model, w->so_bytes, &w->so, err);
-	if (!st && w->so)
-		st = pb_package_copy(&w->package, w->files.so, w->so, err);
-	if (!st)
-		st = check_machine(w, err);
+	if (w->so_bytes)
+		p = mmap(NULL, w->so_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, w->in->out_model, 0);
+	if (p == MAP_FAILED)
+		return pb_error_sys(err, "cannot map the code");
+	w->so = p;
+	st = check_machine(w, err);
 	if (!st)
 		st = pb_elf_gate(w->so, w->so_bytes, PB_ELF_PACKAGED, &w->elf, err);
 	if (st)
 		return st;
 	pb_elf_patch(w->so, w->so_bytes);
 	return pb_imports_classify(w->elf.imports, w->elf.n_imports, w->nodes, &w->arena, &w->manifest, err);
+}
+
+/* The hash that names the code: of the rewritten file without constants, which are large and in the package's hash. */
+static void hash_code(struct work *w)
+{
+	uint64_t skip = w->elf.constants_offset, from = skip + w->elf.constants_bytes;
+	struct pb_hash h;
+
+	pb_hash_begin(&h);
+	pb_hash_add(&h, w->so, skip);
+	pb_hash_add(&h, w->so + from, (w->elf.image_end > from ? w->elf.image_end : from) - from);
+	pb_hash_end(&h, w->manifest.so_sha256);
 }
 
 /* ---- constants ---- */
@@ -197,22 +204,23 @@ static pb_status find_constants(struct work *w, struct pt2box_error *err)
 static pb_status take_constants(struct work *w, struct pt2box_error *err)
 {
 	struct pb_manifest *m = &w->manifest;
-	uint8_t *dst;
+	void *dst;
 	pb_status st;
 
-	if (w->in->inspect || (m->const_source != PB_CONSTS_BLOB && m->const_source != PB_CONSTS_EXTERNAL))
+	if (m->const_source != PB_CONSTS_BLOB && ftruncate(w->in->out_constants, 0) != 0) /* a blob that is not used */
+		return pb_error_sys(err, "cannot drop a file");
+	if (w->in->inspect || m->const_source != PB_CONSTS_EXTERNAL || m->const_bytes == 0)
 		return PT2BOX_OK;
 	if (m->const_bytes > w->in->max_package_bytes)
 		return pb_error_set(err, PT2BOX_LIMIT, "the constants have %llu bytes; %llu are allowed",
 				    (unsigned long long)m->const_bytes,
 				    (unsigned long long)w->in->max_package_bytes);
-	st = map_out(w->in->out_constants, m->const_bytes, &dst, err);
-	if (st || !dst)
-		return st;
-	if (m->const_source == PB_CONSTS_BLOB)
-		st = pb_package_copy(&w->package, w->files.blob, dst, err);
-	else
-		st = pb_safetensors_read(w->in->constants_in, m, dst, err);
+	if (ftruncate(w->in->out_constants, (off_t)m->const_bytes) != 0)
+		return pb_error_sys(err, "cannot make room for constants");
+	dst = mmap(NULL, m->const_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, w->in->out_constants, 0);
+	if (dst == MAP_FAILED)
+		return pb_error_sys(err, "cannot map the constants");
+	st = pb_safetensors_read(w->in->constants_in, m, dst, err);
 	munmap(dst, m->const_bytes);
 	return st;
 }
@@ -254,22 +262,6 @@ static void describe(struct work *w)
 	m->openmp_threads = m->uses_openmp ? w->build.openmp_threads : 0;
 }
 
-static pb_status write_all(int fd, const uint8_t *data, size_t bytes, struct pt2box_error *err)
-{
-	size_t at = 0;
-
-	while (at < bytes) {
-		ssize_t n = pwrite(fd, data + at, bytes - at, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return pb_error_sys(err, "cannot write the manifest");
-		at += (size_t)n;
-	}
-	return PT2BOX_OK;
-}
-
 static pb_status write_manifest(struct work *w, struct pt2box_error *err)
 {
 	uint8_t *data;
@@ -277,13 +269,11 @@ static pb_status write_manifest(struct work *w, struct pt2box_error *err)
 	pb_status st;
 
 	describe(w);
-	pb_hash_memory(w->so, w->so_bytes, w->manifest.so_sha256);
-	st = pb_hash_file(w->in->package, w->package.bytes, w->manifest.pkg_sha256, err);
-	if (!st)
-		st = pb_manifest_encode(&w->manifest, &data, &bytes, err);
+	hash_code(w);
+	st = pb_manifest_encode(&w->manifest, &data, &bytes, err);
 	if (st)
 		return st;
-	st = write_all(w->in->out_manifest, data, bytes, err);
+	st = pb_write_at(w->in->out_manifest, 0, data, bytes, err);
 	free(data);
 	return st;
 }
@@ -310,6 +300,8 @@ static pb_status run(struct work *w, struct pt2box_error *err)
 		st = read_nodes(w, err);
 	if (!st)
 		st = read_texts(w, err);
+	if (!st)
+		st = take_large(w, err);
 	if (!st)
 		st = take_code(w, err);
 	if (!st)

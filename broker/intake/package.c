@@ -6,12 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zip.h>
+#include <zlib.h>
 
+#include "broker/intake/fileio.h"
 #include "broker/intake/directory.h"
+#include "broker/intake/hash.h"
 #include "ipc/checked.h"
 
-#define READ_STEP (1u << 20)
+#define STEP (256u << 10) /* stays in the cache between reading, hashing and writing */
 
 /* ---- names ---- */
 
@@ -155,20 +159,23 @@ static pb_status open_zip(struct pb_package *p, struct pt2box_error *err)
 
 /* ---- entries ---- */
 
-static pb_status add_entry(struct pb_package *p, uint32_t i, char *name_take, uint64_t *total, uint64_t max_bytes,
-			   struct pt2box_error *err)
+static pb_status add_entry(struct pb_package *p, uint32_t i, struct pb_directory_entry *d, uint64_t *total,
+			   uint64_t max_bytes, struct pt2box_error *err)
 {
 	struct pb_entry *e = &p->entries[p->n_entries++];
-	const zip_uint64_t want = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
+	const zip_uint64_t want = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
 	zip_stat_t sb;
 	uint64_t limit;
 	const char *name = zip_get_name(p->zip, i, ZIP_FL_ENC_RAW);
 
-	*e = (struct pb_entry){name_take, 0, i};
-	if (!name || strcmp(name, name_take) != 0 || zip_stat_index(p->zip, i, 0, &sb) != 0 ||
+	*e = (struct pb_entry){.name = d->name, .local = d->local, .index = i};
+	d->name = NULL; /* taken */
+	if (!name || strcmp(name, e->name) != 0 || zip_stat_index(p->zip, i, 0, &sb) != 0 ||
 	    (sb.valid & want) != want)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.directory: two ways to read it differ");
 	e->size = sb.size;
+	e->crc = sb.crc;
+	e->stored = sb.comp_method == ZIP_CM_STORE;
 	if (sb.comp_method == ZIP_CM_STORE && sb.comp_size != sb.size)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: a stored entry has two sizes");
 	if (!pb_mul_u64(sb.comp_size, PB_ZIP_RATIO_MAX, &limit) ||
@@ -184,8 +191,8 @@ static pb_status add_entry(struct pb_package *p, uint32_t i, char *name_take, ui
 pb_status pb_package_open(struct pb_package *p, int fd, uint64_t max_bytes, struct pt2box_error *err)
 {
 	uint64_t total = 0;
-	uint32_t n = 0, taken = 0;
-	char **names;
+	struct pb_directory_entry *list;
+	uint32_t n = 0;
 	struct stat sb;
 	pb_status st;
 
@@ -197,7 +204,7 @@ pb_status pb_package_open(struct pb_package *p, int fd, uint64_t max_bytes, stru
 	if (p->bytes > max_bytes)
 		return pb_error_set(err, PT2BOX_LIMIT, "the package has %llu bytes; %llu are allowed",
 				    (unsigned long long)p->bytes, (unsigned long long)max_bytes);
-	st = pb_directory_names(fd, p->bytes, &names, &n, err);
+	st = pb_directory_read(fd, p->bytes, &list, &n, err);
 	if (st)
 		return st;
 	p->entries = calloc(n + 1u, sizeof(*p->entries));
@@ -207,11 +214,9 @@ pb_status pb_package_open(struct pb_package *p, int fd, uint64_t max_bytes, stru
 		st = open_zip(p, err);
 	if (!st && zip_get_num_entries(p->zip, 0) != n)
 		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.directory: two ways to read it differ");
-	for (; !st && taken < n; taken++) {
-		st = add_entry(p, taken, names[taken], &total, max_bytes, err);
-		names[taken] = NULL;
-	}
-	pb_directory_free(names, n);
+	for (uint32_t i = 0; !st && i < n; i++)
+		st = add_entry(p, i, &list[i], &total, max_bytes, err);
+	pb_directory_free(list, n);
 	return st;
 }
 
@@ -231,29 +236,40 @@ void pb_package_deinit(struct pb_package *p)
 
 /* ---- contents ---- */
 
-pb_status pb_package_copy(struct pb_package *p, const struct pb_entry *e, uint8_t *dst, struct pt2box_error *err)
+/* The whole entry, in pieces of at most STEP bytes, to one of: memory, a file. */
+static pb_status inflate_entry(struct pb_package *p, const struct pb_entry *e, uint8_t *memory, int fd,
+			       struct pt2box_error *err)
 {
 	zip_file_t *f = zip_fopen_index(p->zip, e->index, 0);
+	uint8_t *buf = memory ? NULL : malloc(STEP), over;
 	uint64_t done = 0;
-	uint8_t over;
 	pb_status st = PT2BOX_OK;
 
-	if (!f)
-		return zip_failed(zip_get_error(p->zip), "read", err);
-	while (done < e->size) {
-		uint64_t want = e->size - done < READ_STEP ? e->size - done : READ_STEP;
-		zip_int64_t n = zip_fread(f, dst + done, want);
+	if (!f || (!memory && !buf)) {
+		st = f ? pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to read with") :
+			 zip_failed(zip_get_error(p->zip), "read", err);
+		if (f)
+			zip_fclose(f);
+		free(buf);
+		return st;
+	}
+	while (done < e->size && !st) {
+		uint64_t want = e->size - done < STEP ? e->size - done : STEP;
+		zip_int64_t n = zip_fread(f, memory ? memory + done : buf, want);
 
 		if (n <= 0)
 			break;
+		if (!memory)
+			st = pb_write_at(fd, done, buf, (uint64_t)n, err);
 		done += (uint64_t)n;
 	}
 	/* The read at the end is the one that compares the checksum. */
-	if (done != e->size || zip_fread(f, &over, 1) != 0)
+	if (!st && (done != e->size || zip_fread(f, &over, 1) != 0))
 		st = zip_error_code_zip(zip_file_get_error(f)) ?
 			     zip_failed(zip_file_get_error(f), "read", err) :
 			     pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: an entry has not the size it says");
 	zip_fclose(f);
+	free(buf);
 	return st;
 }
 
@@ -269,7 +285,7 @@ pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64
 	text = malloc(e->size + 1);
 	if (!text)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an entry");
-	st = pb_package_copy(p, e, (uint8_t *)text, err);
+	st = inflate_entry(p, e, (uint8_t *)text, -1, err);
 	if (st) {
 		free(text);
 		return st;
@@ -277,4 +293,73 @@ pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64
 	text[e->size] = '\0';
 	*ret = text;
 	return PT2BOX_OK;
+}
+
+/* ---- one pass ---- */
+
+static pb_status prepare_sink(struct pb_package *p, struct pb_sink *s, struct pt2box_error *err)
+{
+	pb_status st;
+
+	if (ftruncate(s->fd, (off_t)s->entry->size) != 0)
+		return pb_error_sys(err, "cannot make room for %llu bytes", (unsigned long long)s->entry->size);
+	s->crc = 0;
+	s->at = UINT64_MAX;
+	if (!s->entry->stored)
+		return inflate_entry(p, s->entry, NULL, s->fd, err);
+	st = pb_directory_data(p->fd, p->bytes, s->entry->local, &s->at, err);
+	if (!st && !pb_span_fits(s->at, s->entry->size, p->bytes))
+		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.local: an entry is outside the file");
+	return st;
+}
+
+/* What of [at, at + n) is this sink's. */
+static pb_status feed(struct pb_sink *s, const uint8_t *buf, uint64_t at, uint64_t n, struct pt2box_error *err)
+{
+	uint64_t end = s->at + s->entry->size, from = at > s->at ? at : s->at, to = at + n < end ? at + n : end;
+
+	if (!s->entry->stored || from >= to)
+		return PT2BOX_OK;
+	s->crc = (uint32_t)crc32(s->crc, buf + (from - at), (uInt)(to - from));
+	return pb_write_at(s->fd, from - s->at, buf + (from - at), to - from, err);
+}
+
+static pb_status stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t *buf, struct pb_hash *h,
+			struct pt2box_error *err)
+{
+	for (uint64_t at = 0; at < p->bytes; at += STEP) {
+		uint64_t k = p->bytes - at < STEP ? p->bytes - at : STEP;
+		pb_status st = pb_read_at(p->fd, at, buf, k, err);
+
+		if (st)
+			return st;
+		pb_hash_add(h, buf, k);
+		for (uint32_t i = 0; i < n && !st; i++)
+			st = feed(&sinks[i], buf, at, k, err);
+		if (st)
+			return st;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		if (sinks[i].entry->stored && sinks[i].crc != sinks[i].entry->crc)
+			return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.crc: an entry is damaged");
+	return PT2BOX_OK;
+}
+
+pb_status pb_package_stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t ret_sha256[32],
+			    struct pt2box_error *err)
+{
+	uint8_t *buf = malloc(STEP);
+	struct pb_hash h;
+	pb_status st = PT2BOX_OK;
+
+	if (!buf)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to read with");
+	for (uint32_t i = 0; i < n && !st; i++)
+		st = prepare_sink(p, &sinks[i], err);
+	pb_hash_begin(&h);
+	if (!st)
+		st = stream(p, sinks, n, buf, &h, err);
+	pb_hash_end(&h, ret_sha256);
+	free(buf);
+	return st;
 }

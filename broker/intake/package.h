@@ -24,8 +24,9 @@ struct zip;
 
 struct pb_entry {
 	char *name;
-	uint64_t size;
-	uint32_t index;
+	uint64_t size, local; /* bytes when inflated; where its local header is */
+	uint32_t index, crc;
+	bool stored;
 };
 
 struct pb_package {
@@ -56,9 +57,18 @@ PB_CHECK pb_status pb_package_choose(struct pb_package *p, const char *name, str
 /* Whole contents, malloc'd, with a NUL after the end. LIMIT if larger than @max. */
 PB_CHECK pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64_t max, char **ret,
 				   struct pt2box_error *err);
-/* Whole contents to @dst, which has room for e->size bytes. */
-PB_CHECK pb_status pb_package_copy(struct pb_package *p, const struct pb_entry *e, uint8_t *dst,
-				   struct pt2box_error *err);
+/*
+ * Large contents to empty memfds, and the SHA-256 of the whole package, in one pass through a small buffer: what is hashed
+ * is what is used, and each byte is read once. (Deflated entries are inflated in a pass of their own.)
+ */
+struct pb_sink {
+	const struct pb_entry *entry;
+	int fd;
+	uint64_t at; /* internal */
+	uint32_t crc;
+};
+PB_CHECK pb_status pb_package_stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t ret_sha256[32],
+				     struct pt2box_error *err);
 
 /* What an entry's name may be: "a/b" of printable ASCII or UTF-8; no "..", no empty part, no backslash. */
 bool pb_zip_name_ok(const char *name, size_t bytes);

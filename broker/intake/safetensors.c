@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "broker/intake/directory.h"
+#include "broker/intake/fileio.h"
 #include "ipc/checked.h"
 
 #define BUFFER (256u << 10)

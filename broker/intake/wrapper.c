@@ -9,6 +9,7 @@
 #include "broker/intake/expr.h"
 
 #define SPEC_MAX (1u << 20)
+#define SPEC_PIECES 128 /* of 16 KB: torch splits them there */
 #define NAME_MAX_BYTES 4096
 #define UNBOUNDED (INT64_MAX / 2) /* the compiler writes "no bound" as a number near the greatest */
 
@@ -290,26 +291,41 @@ static void on_constant(struct scan *s, struct pb_cursor c)
 
 /* ---- call spec ---- */
 
-/* in_spec_ = R"(...)"; It may hold anything, over several lines: the text goes on after it. */
+/* in_spec_ = R"(...)"; long ones in pieces, R"(...)" R"(...)". They may hold anything: the text goes on after them. */
 static void on_spec(struct scan *s, struct pb_cursor c, const char *what, const char **dst)
 {
-	const char *begin, *stop;
-	char *copy;
+	const char *from[SPEC_PIECES], *stop = NULL;
+	size_t len[SPEC_PIECES], total = 0, n = 0;
+	char *copy, *at;
 
-	if (!pb_take(&c, what) || !pb_take(&c, " = R\"("))
+	if (!pb_take(&c, what) || !pb_take(&c, " ="))
 		return;
-	begin = c.at;
-	stop = memmem(begin, (size_t)(s->text.end - begin), ")\"", 2);
-	if (!stop) {
-		s->text.at = s->text.end;
-		return;
+	c.end = s->text.end;
+	for (;;) {
+		pb_skip_space(&c);
+		if (!pb_take(&c, "R\"("))
+			break;
+		stop = memmem(c.at, (size_t)(c.end - c.at), ")\"", 2);
+		if (!stop || n == SPEC_PIECES) {
+			s->text.at = stop ? stop : s->text.end;
+			return;
+		}
+		from[n] = c.at;
+		len[n] = (size_t)(stop - c.at);
+		total += len[n++];
+		c.at = stop + 2;
 	}
-	s->text.at = stop;
-	if (stop - begin > (ptrdiff_t)SPEC_MAX || memchr(begin, 0, (size_t)(stop - begin)))
+	if (n == 0)
 		return;
-	copy = pb_arena_text(s->a, begin, (size_t)(stop - begin));
-	s->no_memory |= !copy;
-	if (copy)
+	s->text.at = c.at;
+	copy = total <= SPEC_MAX ? pb_arena_take(s->a, total + 1, 1) : NULL;
+	s->no_memory |= !copy && total <= SPEC_MAX;
+	at = copy;
+	for (size_t i = 0; i < n && copy; i++) {
+		memcpy(at, from[i], len[i]);
+		at += len[i];
+	}
+	if (copy && strlen(copy) == total)
 		*dst = copy;
 }
 
@@ -689,6 +705,7 @@ void pb_wrapper_scan_build(const char *text, size_t bytes, struct pb_build *ret)
 	/* Loops that name their threads, and sums over one partial result for each thread. */
 	note_threads(text, bytes, "omp parallel num_threads(", &ret->openmp_threads);
 	note_threads(text, bytes, "for (int tid = 0; tid < ", &ret->openmp_threads);
+	ret->tiles |= memmem(text, bytes, "_tile_", 6) != NULL;
 	/* Each time the text is compiled anew another comment is added: the last one counts. */
 	while ((at = memmem(c.at, (size_t)(c.end - c.at), mark, sizeof(mark) - 1))) {
 		line = at + sizeof(mark) - 1;

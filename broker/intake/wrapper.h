@@ -31,6 +31,7 @@ bool pb_wrapper_scan(const char *text, size_t bytes, struct pb_arena *a, struct 
 
 struct pb_build {
 	uint32_t openmp_threads; /* 0: the text does not limit them */
+	bool tiles;		 /* it has AMX instructions by name; compilers emit none of their own accord */
 	char command[8192];	 /* the flags of the last compilation, "" if not found; cut if longer */
 };
 /* What the end of a wrapper.cpp or kernel.cpp, and the loops in it, say. Adds to *ret. */
