@@ -152,9 +152,12 @@ pb_status pb_recv(int sock, enum pb_role from, enum pb_role to, enum pb_state st
 		return PT2BOX_NOT_FOUND;
 	if (n < 0 && errno != ECONNRESET)
 		return pb_error_sys(err, "receive");
-	if (n <= 0)
+	/* The end of the stream, or an empty packet, which looks the same but may bring descriptors. */
+	fits = n < 0 || collect_fds(&h, &rx->fds);
+	if (n <= 0) {
+		pb_fds_close(&rx->fds);
 		return pb_error_set(err, PT2BOX_BROKER_LOST, "the peer is gone");
-	fits = collect_fds(&h, &rx->fds);
+	}
 	if (!fits || (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		st = pb_error_set(err, PT2BOX_PROTOCOL, "a message that is too long");
 	else
