@@ -50,7 +50,9 @@ run_one() {
 	if [ -n "$args" ]; then
 		[ $rc = 0 ] && p=1 || f=1
 	else
-		p=$(count PASSED) f=$(count FAILED) s=$(count SKIPPED)
+		# A test whose teardown fails is an ERROR of its own, not in the list of the failed.
+		p=$(count PASSED) s=$(count SKIPPED)
+		f=$(($(count FAILED) + $(grep -c '^\[  ERROR   \] [A-Za-z_]' "$log" || :)))
 		if [ $rc != 0 ] && [ "$f" = 0 ]; then
 			f=1
 		elif [ $((p + f + s)) = 0 ]; then
