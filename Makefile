@@ -76,7 +76,7 @@ TOOLS_SRC := $(wildcard tests/tools/*.c)
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(TOOLS_SRC))
 BENCHES_SRC := $(wildcard bench/*.c)
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(BENCHES_SRC))
-TEST_LIBS := -lcmocka -lzip -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc++ -ldl -lpthread
+TEST_LIBS := -lcmocka -lzip -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc++ -ldl -lpthread
 # A test or hostile model may ask for linker flags in a comment of its own: /* ldflags: -Wl,--wrap=malloc */
 own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
@@ -160,6 +160,7 @@ BELOW_ipc := testlib ipc
 BELOW_confine := testlib confine ipc
 BELOW_runtime := testlib runtime ipc
 BELOW_client := testlib client ipc
+BELOW_intake := testlib intake confine ipc
 units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
 grouped = $(filter %.o,$(1)) -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group
 
