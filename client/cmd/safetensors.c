@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See safetensors.h. */
+#include "client/cmd/safetensors.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/checked.h"
+
+static const struct {
+	const char *name;
+	int32_t dtype;
+} dtypes[] = {
+	{"BOOL", PT2BOX_BOOL},	     {"U8", PT2BOX_UINT8},		  {"I8", PT2BOX_INT8},
+	{"I16", PT2BOX_INT16},	     {"U16", PT2BOX_UINT16},		  {"I32", PT2BOX_INT32},
+	{"U32", PT2BOX_UINT32},	     {"I64", PT2BOX_INT64},		  {"U64", PT2BOX_UINT64},
+	{"F16", PT2BOX_FLOAT16},     {"BF16", PT2BOX_BFLOAT16},		  {"F32", PT2BOX_FLOAT32},
+	{"F64", PT2BOX_FLOAT64},     {"C64", PT2BOX_COMPLEX64},		  {"F8_E5M2", PT2BOX_FLOAT8_E5M2},
+	{"F8_E4M3", PT2BOX_FLOAT8_E4M3FN},
+};
+
+/* ---- read ---- */
+
+static pb_status bad(const struct pb_array_file *f, const char *name, const char *fault, struct pt2box_error *err)
+{
+	return pb_error_set(err, PT2BOX_BAD_TENSOR, "%.200s in %.200s: %s", name, f->name, fault);
+}
+
+static bool take_shape(struct pb_array *a, const json_t *shape)
+{
+	size_t n = json_array_size(shape);
+
+	if (!json_is_array(shape) || n > PT2BOX_MAX_DIMS)
+		return false;
+	a->ndim = (int32_t)n;
+	for (size_t d = 0; d < n; d++) {
+		const json_t *v = json_array_get(shape, d);
+
+		if (!json_is_integer(v) || json_integer_value(v) < 0)
+			return false;
+		a->sizes[d] = json_integer_value(v);
+	}
+	return pb_array_measure(a, false);
+}
+
+static bool take_dtype(struct pb_array *a, const json_t *v)
+{
+	const char *text = json_string_value(v);
+
+	for (size_t i = 0; text && i < sizeof(dtypes) / sizeof(dtypes[0]); i++)
+		if (strcmp(text, dtypes[i].name) == 0) {
+			a->dtype = dtypes[i].dtype;
+			return true;
+		}
+	return false;
+}
+
+static pb_status take_tensor(struct pb_array_file *f, const char *name, const json_t *v, uint64_t data_at,
+			     struct pt2box_error *err)
+{
+	const json_t *span = json_object_get(v, "data_offsets"), *from = json_array_get(span, 0),
+		     *to = json_array_get(span, 1);
+	struct pb_array *a;
+
+	if (f->n == PB_ARRAYS_MAX)
+		return bad(f, name, "more arrays than a model can take", err);
+	a = pb_array_file_add(f);
+	if (!a || !(a->name = strdup(name)))
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
+	if (!take_dtype(a, json_object_get(v, "dtype")))
+		return bad(f, name, "its dtype is not one of a tensor", err);
+	if (!take_shape(a, json_object_get(v, "shape")))
+		return bad(f, name, "its shape cannot be used", err);
+	if (json_array_size(span) != 2 || !json_is_integer(from) || !json_is_integer(to) ||
+	    json_integer_value(from) < 0 || json_integer_value(to) < json_integer_value(from) ||
+	    (uint64_t)json_integer_value(to) - (uint64_t)json_integer_value(from) != a->bytes ||
+	    (uint64_t)json_integer_value(to) > f->size - data_at)
+		return bad(f, name, "its offsets do not fit its shape or the file", err);
+	a->offset = data_at + (uint64_t)json_integer_value(from);
+	return PT2BOX_OK;
+}
+
+static int by_offset(const void *x, const void *y)
+{
+	const struct pb_array *a = x, *b = y;
+
+	if (a->offset != b->offset)
+		return a->offset < b->offset ? -1 : 1;
+	return (a->bytes > b->bytes) - (a->bytes < b->bytes);
+}
+
+static int by_name(const void *x, const void *y)
+{
+	const char *a = ((const struct pb_array *)x)->name, *b = ((const struct pb_array *)y)->name;
+	int d = strverscmp(a, b);
+
+	return d ? d : strcmp(a, b);
+}
+
+/* The format forbids holes and overlaps: with either, two readers could see different tensors. */
+static bool covers_file(struct pb_array_file *f, uint64_t data_at)
+{
+	uint64_t at = data_at;
+
+	if (f->n)
+		qsort(f->item, f->n, sizeof(f->item[0]), by_offset);
+	for (size_t i = 0; i < f->n; i++) {
+		if (f->item[i].offset != at)
+			return false;
+		at += f->item[i].bytes;
+	}
+	return at == f->size;
+}
+
+static pb_status take_header(struct pb_array_file *f, json_t *root, uint64_t data_at, struct pt2box_error *err)
+{
+	pb_status st = PT2BOX_OK;
+	const char *name;
+	json_t *v;
+
+	json_object_foreach(root, name, v)
+	{
+		if (strcmp(name, "__metadata__") == 0)
+			continue;
+		st = take_tensor(f, name, v, data_at, err);
+		if (st)
+			return st;
+	}
+	if (!covers_file(f, data_at))
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s: its tensors overlap or leave holes", f->name);
+	if (f->n)
+		qsort(f->item, f->n, sizeof(f->item[0]), by_name);
+	return PT2BOX_OK;
+}
+
+pb_status pb_safetensors_open(struct pb_array_file *f, struct pt2box_error *err)
+{
+	uint64_t n = 0;
+	json_t *root;
+	char *text;
+	pb_status st;
+
+	if (f->size < 8)
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s is too short to be a safetensors file", f->name);
+	st = pb_array_pread(f, &n, sizeof(n), 0, err);
+	if (st)
+		return st;
+	if (n > PB_SAFETENSORS_HEADER_MAX || !pb_span_fits(8, n, f->size))
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s is not a safetensors file, or it is cut", f->name);
+	text = malloc(n + 1);
+	if (!text)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
+	st = pb_array_pread(f, text, n, 8, err);
+	root = st ? NULL : json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+	free(text);
+	if (!st && !json_is_object(root))
+		st = pb_error_set(err, PT2BOX_BAD_TENSOR, "%s: its header is not a JSON object", f->name);
+	if (!st)
+		st = take_header(f, root, 8 + n, err);
+	json_decref(root);
+	return st;
+}
+
+/* ---- write ---- */
+
+static const char *dtype_text(int32_t dtype)
+{
+	for (size_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++)
+		if (dtypes[i].dtype == dtype)
+			return dtypes[i].name;
+	return NULL;
+}
+
+static uint64_t bytes_of(const struct pb_array_view *v)
+{
+	uint64_t n = pt2box_dtype_size(v->dtype);
+
+	for (int32_t d = 0; d < v->ndim; d++)
+		n *= (uint64_t)v->sizes[d];
+	return n;
+}
+
+static json_t *describe(const struct pb_array_view *v, uint64_t at)
+{
+	json_t *shape = json_array();
+
+	for (int32_t d = 0; d < v->ndim; d++)
+		json_array_append_new(shape, json_integer(v->sizes[d]));
+	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(v->dtype), "shape", shape, "data_offsets",
+			 (json_int_t)at, (json_int_t)(at + bytes_of(v)));
+}
+
+pb_status pb_safetensors_write(struct pb_sink *s, const struct pb_array_view *v, size_t n, struct pt2box_error *err)
+{
+	static const char spaces[] = "        ";
+	json_t *root = json_object();
+	uint64_t at = 0;
+	uint8_t prefix[8];
+	char *text;
+	size_t len, pad;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!dtype_text(v[i].dtype)) {
+			json_decref(root);
+			return pb_error_set(err, PT2BOX_USAGE, "%s is %s, which safetensors cannot hold: write .npz",
+					    v[i].name, pt2box_dtype_name(v[i].dtype));
+		}
+		json_object_set_new(root, v[i].name, describe(&v[i], at));
+		at += bytes_of(&v[i]);
+	}
+	text = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	if (!text)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
+	len = strlen(text);
+	pad = (8 - len % 8) % 8;
+	pb_put_u64(prefix, len + pad);
+	pb_sink_write(s, prefix, sizeof(prefix));
+	pb_sink_write(s, text, len);
+	pb_sink_write(s, spaces, pad);
+	free(text);
+	for (size_t i = 0; i < n; i++)
+		pb_sink_elements(s, &v[i], false);
+	return PT2BOX_OK;
+}
