@@ -231,8 +231,9 @@ static bool move_to(char path[256], const char *dir, const char *name, const cha
 
 static bool drop_to_ordinary(void)
 {
+	/* As if this user had started the test: a change of ids makes a process undumpable, so its children untraceable. */
 	return setgroups(0, NULL) == 0 && setresgid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) == 0 &&
-	       setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) == 0;
+	       setresuid(ORDINARY_UID, ORDINARY_UID, ORDINARY_UID) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0;
 }
 
 int test_as_ordinary_user(struct test_paths *p, int (*run)(void))
