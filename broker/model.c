@@ -667,8 +667,8 @@ static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t 
 			break;
 		m->template_ready = true;
 		/* It was refused memory, and managed without. */
-		m->fail_status = PT2BOX_OK;
-		m->fail_text[0] = '\0';
+		if (m->fail_status == PT2BOX_MODEL_OOM && !m->kill_sent)
+			m->fail_status = PT2BOX_OK;
 		m->n_inputs = msg->ready.n_inputs;
 		m->n_outputs = msg->ready.n_outputs;
 		pb_workers_start(b, m);
