@@ -15,6 +15,23 @@
 
 /* ---- encode ---- */
 
+/* Latches its first failure: one piece that found no memory must not leave a manifest with a hole. */
+struct writer {
+	msgpack_sbuffer buf;
+	pb_status st;
+};
+
+static int write_piece(void *data, const char *bytes, size_t n)
+{
+	struct writer *w = data;
+
+	if (!w->st && n > PB_MANIFEST_MAX_BYTES - w->buf.size)
+		w->st = PT2BOX_LIMIT;
+	if (!w->st && msgpack_sbuffer_write(&w->buf, bytes, n))
+		w->st = PT2BOX_NO_MEMORY;
+	return w->st ? -1 : 0;
+}
+
 static void put_str(msgpack_packer *pk, const char *s)
 {
 	size_t n = s ? strlen(s) : 0;
@@ -117,18 +134,19 @@ static void put_all(msgpack_packer *pk, const struct pb_manifest *m)
 
 pb_status pb_manifest_encode(const struct pb_manifest *m, uint8_t **ret, size_t *ret_bytes, struct pt2box_error *err)
 {
-	msgpack_sbuffer buf;
+	struct writer w = {.st = PT2BOX_OK};
 	msgpack_packer pk;
 
-	msgpack_sbuffer_init(&buf);
-	msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+	msgpack_sbuffer_init(&w.buf);
+	msgpack_packer_init(&pk, &w, write_piece);
 	put_all(&pk, m);
-	if (buf.size == 0 || buf.size > PB_MANIFEST_MAX_BYTES) {
-		msgpack_sbuffer_destroy(&buf);
-		return pb_error_set(err, PT2BOX_LIMIT, "the description of the package is too long");
+	if (w.st) {
+		msgpack_sbuffer_destroy(&w.buf);
+		return pb_error_set(err, w.st, w.st == PT2BOX_LIMIT ? "the description of the package is too long"
+								    : "no memory for a manifest");
 	}
-	*ret_bytes = buf.size;
-	*ret = (uint8_t *)msgpack_sbuffer_release(&buf);
+	*ret_bytes = w.buf.size;
+	*ret = (uint8_t *)msgpack_sbuffer_release(&w.buf);
 	return PT2BOX_OK;
 }
 

@@ -132,6 +132,7 @@ pb_status pb_msg_encode(const struct pb_msg_row *row, const void *msg, uint8_t *
 
 struct scan {
 	const uint8_t *at, *end;
+	uint32_t objects_left;
 };
 
 static bool scan_be(struct scan *s, unsigned bytes, uint64_t *ret)
@@ -178,7 +179,7 @@ static bool scan_object(struct scan *s, unsigned depth)
 	uint64_t n;
 	uint8_t b;
 
-	if (s->at == s->end)
+	if (s->at == s->end || s->objects_left-- == 0)
 		return false;
 	b = *s->at++;
 	if (b <= 0x7f || b >= 0xe0 || b == 0xc0 || b == 0xc2 || b == 0xc3)
@@ -216,7 +217,7 @@ static bool scan_object(struct scan *s, unsigned depth)
 
 pb_status pb_msgpack_scan(const uint8_t *data, size_t len, unsigned max_depth)
 {
-	struct scan s = {data, data + len};
+	struct scan s = {data, data + len, PB_MSGPACK_OBJECTS_MAX};
 
 	return scan_object(&s, max_depth) && s.at == s.end ? PT2BOX_OK : PT2BOX_PROTOCOL;
 }

@@ -115,7 +115,9 @@ PB_CHECK pb_status pb_msg_decode(const uint8_t *frame, size_t len, enum pb_role 
 				 union pb_msg *ret, struct pt2box_error *err);
 
 /* Structure check of hostile msgpack before the library sees it: one object, counts bounded by the bytes left, depth at
- * most @max_depth, nothing left over. */
+ * most @max_depth, nothing left over. The library makes 24 bytes of an object of one: so there may be only so many (the
+ * largest manifest has 1.6 million). */
+#define PB_MSGPACK_OBJECTS_MAX (2u << 20)
 PB_CHECK pb_status pb_msgpack_scan(const uint8_t *data, size_t len, unsigned max_depth);
 
 #endif

@@ -40,6 +40,8 @@ long check_status_kib(const char *line);
 bool check_fail_at(long n);
 /* The armed call was reached: the scenario must have failed in an orderly way. */
 bool check_failed(void);
+/* Nothing fails from here on, until the next check_fail_at(). */
+void check_disarm(void);
 
 /* Deterministic random numbers: a test that fails fails again. */
 static inline uint64_t check_rand(uint64_t *state)
