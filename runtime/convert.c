@@ -7,8 +7,8 @@
 #include "runtime/ops/gemm.h"
 #include "runtime/tensor.h"
 
-/* Wide types. I32 is an int64 whose source is first brought into 32 bits, as the x86 conversion does. */
-enum kind { K_NONE, K_I64, K_U64, K_F, K_D, K_C, K_Z, K_I32, K_BOOL };
+/* Wide types. I32 and U32 are stored from 64 bits, after a float has been brought into 32 as the conversion of x86 does. */
+enum kind { K_NONE, K_I64, K_U64, K_F, K_D, K_C, K_Z, K_I32, K_U32, K_BOOL };
 
 union block {
 	int64_t i[PB_CONVERT_BLOCK];
@@ -56,6 +56,8 @@ static enum kind store_kind(int32_t dtype)
 	case PB_RT_I32:
 	case PB_RT_U16:
 		return K_I32;
+	case PB_RT_U32:
+		return K_U32;
 	case PB_RT_BOOL:
 		return K_BOOL;
 	default:
@@ -226,9 +228,15 @@ static int64_t to_i32(double v)
 	return v > -0x1p31 - 1 && v < 0x1p31 ? (int64_t)v : INT32_MIN;
 }
 
+/* There is no unsigned conversion below AVX-512: compilers use the signed one, for large values with an offset. */
 static uint64_t to_u64(double v)
 {
-	return v >= 0x1p63 && v < 0x1p64 ? (uint64_t)v : (uint64_t)to_i64(v);
+	return v >= 0x1p63 ? (uint64_t)to_i64(v - 0x1p63) ^ UINT64_C(1) << 63 : (uint64_t)to_i64(v);
+}
+
+static uint64_t to_u32(double v)
+{
+	return v >= 0x1p31 ? (uint64_t)to_i32(v - 0x1p31) ^ UINT64_C(1) << 31 : (uint64_t)to_i32(v);
 }
 
 #define EACH(expr) for (int64_t k = 0; k < n; k++) expr
@@ -238,6 +246,9 @@ static uint64_t to_u64(double v)
 	switch (to) {                                            \
 	case K_I32:                                              \
 		EACH(out->i[k] = to_i32((double)(V)));           \
+		break;                                           \
+	case K_U32:                                              \
+		EACH(out->u[k] = to_u32((double)(V)));           \
 		break;                                           \
 	case K_I64:                                              \
 		EACH(out->i[k] = to_i64((double)(V)));           \
@@ -261,6 +272,7 @@ static uint64_t to_u64(double v)
 #define FROM_INT(V)                                   \
 	switch (to) {                                 \
 	case K_I32:                                   \
+	case K_U32:                                   \
 	case K_I64:                                   \
 	case K_U64:                                   \
 		EACH(out->u[k] = (uint64_t)(V));      \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Float8 types. Encoding rounds to nearest even; what is too large becomes infinity where there is one (e5m2), else
- * not-a-number, as in PyTorch (c10/util/Float8_*.h). The fnuz types have one NaN, the pattern of -0. e8m0 is a bare
+ * Float8 types. Encoding rounds to nearest even. What is too large becomes infinity in e5m2, the largest number in
+ * e4m3fn, and not-a-number in the fnuz types, as measured with PyTorch 2.13.0. Those have one NaN, the pattern of -0. e8m0 is a bare
  * exponent.
  */
 #include <math.h>
@@ -23,7 +23,7 @@ static struct format format_of(int32_t dtype)
 	case PB_RT_F8_E5M2:
 		return (struct format){2, 15, 0x7b, 0x7c, false};
 	case PB_RT_F8_E4M3FN:
-		return (struct format){3, 7, 0x7e, 0x7f, false};
+		return (struct format){3, 7, 0x7e, 0x7e, false};
 	case PB_RT_F8_E5M2FNUZ:
 		return (struct format){2, 16, 0x7f, 0x80, true};
 	default:

@@ -248,6 +248,10 @@ static void test_out_of_range(void **state)
 	assert_int_equal(0, pb_rt_convert(got64, PB_RT_I64, 1, v, PB_RT_F32, 1, 8));
 	assert_true(got64[0] == 3000000000 && got64[1] == -3000000000);
 	assert_true(got64[2] == INT64_MIN && got64[4] == INT64_MIN && got64[6] == -1);
+	assert_int_equal(0, pb_rt_convert(got32, PB_RT_U32, 1, v, PB_RT_F32, 1, 8));
+	assert_true((uint32_t)got32[0] == 3000000000u && got32[1] == INT32_MIN && got32[2] == 0 && got32[5] == 0);
+	assert_int_equal(0, pb_rt_convert(got64, PB_RT_U64, 1, v, PB_RT_F32, 1, 8));
+	assert_true(got64[2] == 0 && got64[3] == INT64_MIN && got64[5] == 0 && got64[6] == -1);
 	assert_int_equal(0, pb_rt_convert(got8, PB_RT_U8, 1, v, PB_RT_F32, 1, 8));
 	assert_int_equal(got8[6], 255);
 	assert_int_equal(got8[7], 255);
@@ -394,11 +398,13 @@ static void test_f8_rounds_to_nearest_even(void **state)
 				assert_int_equal(pb_rt_f8_from_float(-v, f8_types[k]), nearest(v, f8_types[k]) | 0x80);
 		}
 	assert_int_equal(pb_rt_f8_from_float(1e9f, PB_RT_F8_E5M2), 0x7c);
-	assert_int_equal(pb_rt_f8_from_float(1e9f, PB_RT_F8_E4M3FN), 0x7f);
+	assert_int_equal(pb_rt_f8_from_float(1e9f, PB_RT_F8_E4M3FN), 0x7e); /* saturates, unlike older versions */
+	assert_int_equal(pb_rt_f8_from_float(-INFINITY, PB_RT_F8_E4M3FN), 0xfe);
+	assert_int_equal(pb_rt_f8_from_float(NAN, PB_RT_F8_E4M3FN), 0x7f);
 	assert_int_equal(pb_rt_f8_from_float(-1e9f, PB_RT_F8_E4M3FNUZ), 0x80);
 	assert_int_equal(pb_rt_f8_from_float(-0.0f, PB_RT_F8_E4M3FNUZ), 0);
 	assert_int_equal(pb_rt_f8_from_float(464, PB_RT_F8_E4M3FN), 0x7e); /* a tie: to 448, which is even */
-	assert_int_equal(pb_rt_f8_from_float(465, PB_RT_F8_E4M3FN), 0x7f);
+	assert_int_equal(pb_rt_f8_from_float(465, PB_RT_F8_E4M3FN), 0x7e);
 }
 
 static void test_no_conversion(void **state)
