@@ -40,17 +40,15 @@ static bool in_fortran_order(const struct pb_array_view *v)
 {
 	struct pb_array a = {.ndim = v->ndim};
 	int64_t expect = 1;
+	bool fortran = true;
 
-	memcpy(a.sizes, v->sizes, (size_t)v->ndim * sizeof(a.sizes[0]));
-	memcpy(a.strides, v->strides, (size_t)v->ndim * sizeof(a.strides[0]));
-	if (pb_array_is_c_order(&a))
-		return false;
 	for (int32_t d = 0; d < v->ndim; d++) {
-		if (v->sizes[d] > 1 && v->strides[d] != expect)
-			return false;
+		a.sizes[d] = v->sizes[d];
+		a.strides[d] = v->strides[d];
+		fortran = fortran && (v->sizes[d] <= 1 || v->strides[d] == expect);
 		expect *= v->sizes[d];
 	}
-	return true;
+	return fortran && !pb_array_is_c_order(&a);
 }
 
 /* Room for 16 sizes of 20 digits. */
