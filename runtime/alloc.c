@@ -52,17 +52,27 @@ void *pb_rt_memory_refuse(uint64_t bytes)
 	return NULL;
 }
 
-bool pb_rt_memory_charge(uint64_t bytes)
+static bool fits(uint64_t bytes)
 {
-	if (limit && (bytes > limit || held > limit - bytes)) {
+	return !limit || (bytes <= limit && held <= limit - bytes);
+}
+
+bool pb_rt_memory_try_charge(uint64_t bytes)
+{
+	if (!fits(bytes))
 		pb_rt_alloc_trim();
-		if (bytes > limit || held > limit - bytes) {
-			pb_rt_memory_refuse(bytes);
-			return false;
-		}
-	}
+	if (!fits(bytes))
+		return false;
 	held += bytes;
 	return true;
+}
+
+bool pb_rt_memory_charge(uint64_t bytes)
+{
+	if (pb_rt_memory_try_charge(bytes))
+		return true;
+	pb_rt_memory_refuse(bytes);
+	return false;
 }
 
 void pb_rt_memory_uncharge(uint64_t bytes)

@@ -29,6 +29,8 @@ void pb_rt_storage_each(void (*f)(struct pb_rt_storage *s, void *arg), void *arg
 
 /* Count @bytes that somebody else allocates; false (error set) if they are over the limit. */
 bool pb_rt_memory_charge(uint64_t bytes);
+/* The same without blame: who asks can do without. */
+bool pb_rt_memory_try_charge(uint64_t bytes);
 void pb_rt_memory_uncharge(uint64_t bytes);
 /* Record that memory was refused; returns NULL for convenience. */
 void *pb_rt_memory_refuse(uint64_t bytes);

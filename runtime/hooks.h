@@ -21,8 +21,8 @@ struct AtenTensorOpaque;
 /* Threads for matrix products, convolution and the like; default 1. */
 void pb_rt_set_threads(int threads);
 
-/* Touch everything trusted code does lazily (CPU detection, oneDNN's first primitives, JIT, SLEEF dispatch), before the
- * sandbox closes. Call on a thread that ends. */
+/* Everything that trusted code does lazily (CPU detection, a first product and convolution), before the sandbox closes.
+ * Call on a thread that ends. */
 void pb_rt_warmup(void);
 
 /* Promise that [base, base + bytes) never changes while mapped: packed copies may be cached. Forgotten by
@@ -37,7 +37,7 @@ void pb_rt_forget_constants(void);
 void pb_rt_run_begin(void *window, uint64_t window_bytes);
 /*
  * The run has ended with these outputs (NULL entries allowed; not consumed): learns which allocations became outputs,
- * for the next run.
+ * for the next run. After a run that failed: NULL, 0.
  */
 void pb_rt_run_end(struct AtenTensorOpaque *const *outputs, size_t n_outputs);
 /* Next free byte of the window after run_end: where the worker may copy outputs that were not placed. */

@@ -207,7 +207,8 @@ void pb_rt_run_end(struct AtenTensorOpaque *const *outputs, size_t n_outputs)
 	uint32_t placed = 0;
 
 	run.active = false;
-	n_plan = 0;
+	if (n_outputs) /* else the run failed, and teaches nothing */
+		n_plan = 0;
 	for (size_t i = 0; i < n_outputs; i++) {
 		struct pb_rt_storage *s = outputs[i] ? outputs[i]->storage : NULL;
 

@@ -418,6 +418,8 @@ static void run_model(struct pb_runner *r, const struct pb_lane *l, uint32_t slo
 
 		reply->status = refused ? PT2BOX_MODEL_OOM : PT2BOX_MODEL_ERROR;
 		pb_model_error_text(r->model, reply->text, sizeof(reply->text));
+		if (b->run_end)
+			b->run_end(NULL, 0); /* what is left of the run leaves the window */
 		return;
 	}
 	if (b->run_end)

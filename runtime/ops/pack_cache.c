@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/alloc.h"
 #include "runtime/ops/heavy.h"
 #include "runtime/tensor.h"
 
@@ -59,8 +60,12 @@ static void *insert(struct slot *slot, const struct pb_pack_key *key, size_t byt
 {
 	void *packed = NULL;
 
-	if (stats.entries < SLOTS / 2 && bytes <= limit_bytes && stats.bytes <= limit_bytes - bytes)
+	if (stats.entries < SLOTS / 2 && bytes <= limit_bytes && stats.bytes <= limit_bytes - bytes &&
+	    pb_rt_memory_try_charge(bytes)) {
 		packed = aligned_alloc(64, (bytes + 127) & ~(size_t)63);
+		if (!packed)
+			pb_rt_memory_uncharge(bytes);
+	}
 	if (!packed) {
 		stats.refused++;
 		return NULL;
@@ -119,6 +124,7 @@ void pb_rt_cache_clear(void)
 	for (size_t i = 0; i < SLOTS; i++)
 		free(slots[i].packed);
 	memset(slots, 0, sizeof(slots));
+	pb_rt_memory_uncharge(stats.bytes);
 	stats.entries = 0;
 	stats.bytes = 0;
 }

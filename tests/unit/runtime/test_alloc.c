@@ -267,6 +267,49 @@ static void test_other_sequences_are_only_slower(void **state)
 	pb_rt_delete(kept);
 }
 
+/* After a failed run nothing of it may stay in the window, and what was learnt before holds. */
+static void test_failed_run(void **state)
+{
+	struct pb_rt_tensor *t, *kept;
+
+	(void)state;
+	pb_rt_run_begin(window, sizeof(window));
+	t = floats(4);
+	pb_rt_run_end(&t, 1);
+	pb_rt_delete(t);
+	pb_rt_run_begin(window, sizeof(window));
+	kept = floats(4);
+	assert_true(in_window(kept));
+	pb_rt_run_end(NULL, 0);
+	assert_false(in_window(kept));
+	pb_rt_run_begin(window, sizeof(window));
+	t = floats(4);
+	assert_true(in_window(t));
+	pb_rt_run_end(&t, 1);
+	pb_rt_delete(t);
+	pb_rt_delete(kept);
+}
+
+/* Packed copies count too, but that one does not fit is no failure. */
+static void test_charges(void **state)
+{
+	uint64_t base;
+
+	(void)state;
+	pb_rt_alloc_trim();
+	base = pb_rt_memory_held();
+	pb_rt_memory_clear_refused();
+	pb_rt_set_memory_limit(base + 1000);
+	assert_false(pb_rt_memory_try_charge(1001));
+	assert_false(pb_rt_memory_refused());
+	assert_true(pb_rt_memory_try_charge(1000));
+	assert_false(pb_rt_memory_charge(1));
+	assert_true(pb_rt_memory_refused());
+	pb_rt_memory_uncharge(1000);
+	pb_rt_set_memory_limit(0);
+	assert_int_equal(pb_rt_memory_held(), base);
+}
+
 /* Tensors of an earlier run or of none that become outputs teach nothing. */
 static void test_foreign_outputs(void **state)
 {
@@ -344,6 +387,8 @@ int main(void)
 		cmocka_unit_test(test_every_refusal_is_an_error),
 		cmocka_unit_test(test_outputs_are_placed_the_second_time),
 		cmocka_unit_test(test_other_sequences_are_only_slower),
+		cmocka_unit_test(test_failed_run),
+		cmocka_unit_test(test_charges),
 		cmocka_unit_test(test_foreign_outputs),
 		cmocka_unit_test(test_constants_reset_the_plan),
 		cmocka_unit_test(test_constants_are_marked),
