@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every native operator against PyTorch's own, through the same C ABI: drawn shapes, strides, dtypes, NaN, ties, errors.
+
+usage: compare_ops.py [BUILD] [-v] [-k NAME] [-n ROUNDS]     (seed and rounds are fixed: a difference repeats)
+"""
+import argparse
+import random
+import sys
+import time
+
+import warnings
+
+import torch
+
+import _shim
+
+warnings.simplefilter("ignore")
+
+INTS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+REAL = INTS + FLOATS + [torch.bool]
+COMPLEX = [torch.complex64, torch.complex128]
+R = random.Random(20131)
+
+
+def shape(max_dims=4, max_size=5, min_dims=0, empty=0.05):
+    return [0 if R.random() < empty else R.randint(1, max_size) for _ in range(R.randint(min_dims, max_dims))]
+
+
+def values(n, dtype, special=0.1, small=False):
+    if dtype == torch.bool:
+        return torch.tensor([R.random() < 0.5 for _ in range(n)], dtype=dtype)
+    if dtype in INTS:
+        lo, hi = (0 if dtype == torch.uint8 else -4, 5) if small or R.random() < 0.7 else (
+            torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+        return torch.tensor([R.randint(lo, hi) for _ in range(n)], dtype=dtype)
+    if dtype.is_complex:
+        return torch.complex(values(n, torch.float32), values(n, torch.float32)).to(dtype)
+    odd = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0]
+    coarse = R.random() < 0.5
+    v = [R.choice(odd) if R.random() < special else (R.randint(-3, 3) if coarse else R.gauss(0, 2)) for _ in range(n)]
+    return torch.tensor(v, dtype=torch.float64).to(dtype)
+
+
+def layout(t, overlap=True):
+    """The same elements with other strides: permuted, with gaps, at an offset, or (some) broadcast."""
+    kind = R.random()
+    if kind < 0.35:
+        return t.clone()
+    order = list(range(t.dim()))
+    if kind < 0.8:
+        R.shuffle(order)
+    gaps = [R.choice([1, 1, 2]) for _ in order]
+    offset = R.choice([0, 0, 3])
+    strides, step = [0] * t.dim(), 1
+    for d in reversed(order):
+        step *= gaps[d]
+        strides[d] = step
+        step *= max(t.shape[d], 1)
+    base = torch.zeros(step + offset + 1, dtype=t.dtype)
+    if base.is_floating_point():
+        base += 77
+    out = base.as_strided(t.shape, strides, offset)
+    out.copy_(t)
+    if overlap and t.dim() and R.random() < 0.1:
+        d = R.randrange(t.dim())
+        if t.shape[d]:
+            out = out.narrow(d, 0, 1).expand(t.shape)
+    return out
+
+
+def draw(dtype, sizes, overlap=True, special=0.1, small=False):
+    n = 1
+    for s in sizes:
+        n *= s
+    return layout(values(n, dtype, special, small).reshape(sizes), overlap)
+
+
+def dim_of(t):
+    n = max(t.dim(), 1)
+    return R.randint(-n, n - 1) if R.random() > 0.02 else n + 1
+
+
+def maybe(x, p=0.5):
+    return x if R.random() < p else None
+
+
+# ---- one function a family; each makes one random call or a few ----
+
+def scans(p):
+    t = draw(R.choice(REAL + COMPLEX), shape(max_size=R.choice([5, 5, 40])), special=R.choice([0, 0.1]))
+    dtype = maybe(R.choice(REAL[:-1]), 0.2) if not t.dtype.is_complex else None
+    finite = t.dtype.is_complex or t.isfinite().all()
+    if dtype in INTS and not finite:
+        dtype = None
+    name = R.choice(["cumsum", "cumprod"])
+    p.compare("aoti_torch_cpu_" + name, t, dim_of(t), dtype, tol=100 if t.dtype.is_complex else 1)
+    t = draw(R.choice(REAL), shape(max_size=R.choice([5, 5, 40])))
+    p.compare("aoti_torch_cpu_cummax", t, dim_of(t))
+    p.compare("aoti_torch_cpu_cummin", t, dim_of(t))
+    t = draw(R.choice(FLOATS), shape())
+    p.compare("aoti_torch_cpu_logcumsumexp", t, dim_of(t), tol=4)
+
+
+def sorts(p):
+    n = R.choice([5, 5, 20, 60, 300])
+    t = draw(R.choice(REAL), shape(max_dims=3 if n < 100 else 1, max_size=n), small=R.random() < 0.5)
+    d = dim_of(t)
+    # PyTorch's order among equals is only defined where it is asked to be stable.
+    unsure = {"permutes": d}
+    p.compare("aoti_torch_cpu_sort", t, d, R.randint(0, 1), **unsure)
+    p.compare("aoti_torch_cpu_sort_stable", t, maybe(0), d, R.randint(0, 1), **unsure)
+    p.compare("aoti_torch_cpu_sort_stable", t, 1, d, R.randint(0, 1))
+    size = (t.shape[d] if t.dim() else 1) if -max(t.dim(), 1) <= d < max(t.dim(), 1) else 3
+    p.compare("aoti_torch_cpu_topk", t, R.randint(0, size + (R.random() < 0.05)), d, R.randint(0, 1), R.randint(0, 1))
+    p.compare("aoti_torch_cpu_kthvalue", t, R.randint(0 if R.random() < 0.1 else 1, max(size, 1)), d, R.randint(0, 1))
+    if not t.is_floating_point() or not t.isnan().any():
+        p.compare("aoti_torch_cpu_mode", t, d, R.randint(0, 1))
+    p.compare("aoti_torch_cpu_median", t)
+    p.compare("aoti_torch_cpu_nanmedian", t)
+
+
+def index_list(t, bad=0.03):
+    """Index tensors, masks and holes for t."""
+    common = shape(max_dims=2, max_size=4)
+    out, d = [], 0
+    while d < t.dim() and len(out) < 4:
+        kind = R.random()
+        if kind < 0.3:
+            out.append(None)
+            d += 1
+        elif kind < 0.4 and d < t.dim() and not common[1:]:
+            n = R.randint(1, min(2, t.dim() - d))
+            mask = draw(torch.bool, list(t.shape[d:d + n]))
+            if R.random() < bad:
+                mask = draw(torch.bool, [t.shape[d] + 1])
+            out.append(mask if R.random() < 0.9 else mask.to(torch.uint8))
+            d += n
+        else:
+            size = t.shape[d]
+            s = [1 if R.random() < 0.2 else x for x in common[R.randint(0, len(common)):]] if R.random() < 0.3 else common
+            n = 1
+            for x in s:
+                n *= x
+            lo, hi = (-size, size - 1) if R.random() > bad and size else (-size - 1, size)
+            v = torch.tensor([R.randint(lo, hi) for _ in range(n)], dtype=R.choice([torch.int64] * 4 + [torch.int32]))
+            out.append(layout(v.reshape(s)))
+            d += 1
+    if not any(x is not None for x in out):
+        return index_list(t, bad) if t.dim() else [torch.tensor(0)]
+    return out
+
+
+def duplicates(t, idx):
+    flat = torch.arange(t.numel()).reshape(t.shape)
+    hit = flat[tuple(slice(None) if i is None else i.long() if i.dtype == torch.int32 else i for i in idx)].flatten()
+    return hit.unique().numel() != hit.numel()
+
+
+def indexing(p):
+    t = draw(R.choice(REAL + COMPLEX), shape(min_dims=1))
+    idx = index_list(t)
+    p.compare("aoti_torch_cpu_index_Tensor", t, idx)
+    t = draw(R.choice(REAL), shape(min_dims=1), overlap=False, special=0)
+    idx = index_list(t)
+    try:
+        result = list(t[tuple(slice(None) if i is None else (i.long() if i.dtype == torch.int32 else i)
+                              for i in idx)].shape)
+    except (IndexError, RuntimeError):
+        result = []
+    v = result[R.randint(0, len(result)):] if R.random() < 0.3 else result
+    v = [1 if R.random() < 0.1 else s for s in v]
+    if R.random() < 0.03:
+        v = v + [3]
+    accumulate = R.randint(0, 1)
+    vals = draw(t.dtype if R.random() < 0.97 else torch.float32, v, special=0)
+    if not accumulate and result and duplicates(t, idx):
+        vals = vals.new_full([], 2).expand(v)  # which of several writes is the last is not defined
+    p.compare("aoti_torch_cpu_index_put", t, idx, vals, accumulate)
+    if all(i is not None for i in idx):
+        p.compare("aoti_torch_index_put_out", t, t, idx, vals, accumulate)
+
+
+def scatters(p):
+    dtype = R.choice(REAL)
+    self_shape = shape(min_dims=0)
+    t = draw(dtype, self_shape, overlap=False)
+    d = dim_of(t)
+    src = draw(dtype if R.random() < 0.98 else torch.float32, [s + R.randint(0, 1) for s in self_shape])
+    ok = -max(t.dim(), 1) <= d < max(t.dim(), 1)
+    size = t.shape[d] if ok and t.dim() else 1
+    index_shape = [R.randint(0 if R.random() < 0.05 else 1, min(a, b)) if a and b else 0
+                   for a, b in zip(self_shape, src.shape)]
+    if ok and t.dim():
+        index_shape[d % t.dim()] = R.randint(0, src.shape[d])
+    n = 1
+    for s in index_shape:
+        n *= s
+    lo, hi = (0, size - 1) if R.random() > 0.04 and size else (-1, size)
+    index = layout(torch.tensor([R.randint(lo, hi) for _ in range(n)], dtype=torch.int64).reshape(index_shape))
+    out = t if R.random() < 0.5 else draw(dtype, self_shape, overlap=False)
+    p.compare("aoti_torch_cpu_scatter_src_out", out, t, d, index, src)
+    p.compare("aoti_torch_cpu_scatter_value_out", out, t, d, index, R.choice([0.0, 1.0, 3.0]))
+    if dtype in FLOATS and R.random() < 0.7:
+        t, src = draw(dtype, self_shape, overlap=False, special=0), draw(src.dtype, list(src.shape), special=0)
+        out = t
+    for name in ["sum", "prod", "mean", "amax", "amin"]:
+        p.compare("aoti_torch_cpu_scatter_reduce_two_out", out, t, d, index, src, name, R.randint(0, 1), tol=2)
+
+
+def positions(p):
+    t = draw(R.choice(REAL + COMPLEX), shape())
+    p.compare("aoti_torch_cpu_nonzero", t)
+    p.compare("aoti_torch_cpu_nonzero_static", t, R.randint(0, 20), R.choice([-1, 0, 7]))
+    mask = draw(torch.bool, [1 if R.random() < 0.2 else s for s in t.shape[R.randint(0, t.dim()):]])
+    p.compare("aoti_torch_cpu_masked_select", t, mask)
+    n = R.randint(0, 40) if R.random() < 0.1 else t.numel() + R.randint(0, 3)
+    p.compare("aoti_torch_cpu_masked_scatter", t, mask, draw(t.dtype, [n]))
+    r = layout(torch.tensor([R.randint(0 if R.random() < 0.98 else -1, 4) for _ in range(R.randint(0, 9))],
+                            dtype=R.choice([torch.int64, torch.int32])))
+    p.compare("aoti_torch_cpu_repeat_interleave_Tensor", r, maybe(int(r.sum()) + (R.random() < 0.05)))
+
+
+FAMILIES = [scans, sorts, indexing, scatters, positions]
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("build", nargs="?", default="build")
+    a.add_argument("-v", action="store_true")
+    a.add_argument("-k", default="")
+    a.add_argument("-n", type=int, default=300)
+    a = a.parse_args()
+    torch.set_num_threads(1)
+    p = _shim.Pair(a.build + "/libexec/libtorch_cpu.so")
+    for family in FAMILIES:
+        if a.k not in family.__name__:
+            continue
+        R.seed(family.__name__)
+        start, before = time.time(), p.calls
+        for _ in range(a.n):
+            family(p)
+        print(f"{family.__name__}: {p.calls - before} calls, {time.time() - start:.1f} s")
+    return p.report(a.v)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
