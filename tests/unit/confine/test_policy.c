@@ -254,15 +254,16 @@ static void check_within(const char *inner, const char *outer)
 	for (uint32_t k = 0; k < in->n_lines; k++) {
 		struct rule r = read_rule(&in->lines[k]);
 		struct seccomp_data d = {.nr = r.nr, .arch = AUDIT_ARCH_X86_64};
-		uint32_t v;
 
-		if (r.verdict != SECCOMP_RET_ALLOW)
-			continue;
-		for (int c = 0; c < r.n; c++)
-			d.args[r.cond[c].arg] = r.cond[c].value[0];
-		v = pb_policy_eval(out, &d);
-		if (v != SECCOMP_RET_ALLOW && v != SECCOMP_RET_USER_NOTIF)
-			fail_msg("%s allows %s, which %s does not", inner, in->lines[k].text, outer);
+		for (int i = 0; i < 16 && r.verdict == SECCOMP_RET_ALLOW; i++) {
+			uint32_t v;
+
+			for (int c = 0; c < r.n; c++)
+				d.args[r.cond[c].arg] = r.cond[c].value[i < r.cond[c].n ? i : 0];
+			v = pb_policy_eval(out, &d);
+			if (v != SECCOMP_RET_ALLOW && v != SECCOMP_RET_USER_NOTIF)
+				fail_msg("%s allows %s, which %s does not", inner, in->lines[k].text, outer);
+		}
 	}
 }
 
