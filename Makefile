@@ -244,8 +244,9 @@ lint: ready-lint ## cppcheck and scan-build
 # ---- demo, bench, install -------------------------------------------------------------------------------------------
 
 .PHONY: demo bench docs install uninstall compile_commands format clean help
+DEMO_HOSTILE := $(foreach m,segfault socket_tcp execve,$(B)/tests/hostile/$(m).3.so)
 demo: ready ## run real packages, then hostile ones, and show what happened
-	@$(SUBMAKE) programs $(TOOLS)
+	@$(SUBMAKE) programs $(B)/tests/tools/demo $(DEMO_HOSTILE)
 	@tools/demo.sh $(B)
 bench: ready ## print the figures of the README as ratios in one run
 	@$(SUBMAKE) programs $(TOOLS) $(BENCHES)
