@@ -166,6 +166,8 @@ static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
 	identity_args(s, m->id, uid);
 	memcpy(j.target, target, sizeof(target));
 	start(s, &j);
+	if (!m->inspect)
+		pb_cgroup_expect(); /* the model follows */
 }
 
 static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)

@@ -73,6 +73,8 @@ struct pb_cgroup_limits {
 };
 /* Make the parent of all groups of this process, or record why there is none. */
 void pb_cgroup_open(void);
+/* A child will join a group soon: the kernel's wait for that, 10 ms after a pause, begins now, in a process of its own. */
+void pb_cgroup_expect(void);
 /* A group for one child, which joins it. NULL where there are no control groups: not an error. */
 struct pb_cgroup *pb_cgroup_new(uint32_t id, const struct pb_cgroup_limits *l, pid_t pid);
 /* Kills for memory in it. */

@@ -23,6 +23,7 @@ pb_status pb_confine_spawner(struct pt2box_error *err)
 
 	/* Before the user namespace, which would hide whose the groups are. */
 	pb_cgroup_open();
+	pb_cgroup_expect();
 	st = pb_step_spawner_namespaces(err);
 	if (st)
 		return st;
