@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers of PyTorch, and what can be asked of a handle. Several of these are called for every tensor of every run. */
+/* Numbers of PyTorch, and what can be asked of a handle. Several of these are called for every
+ * tensor of every run. */
 #include "runtime/abi.h"
 #include "runtime/convert.h"
 #include "runtime/tensor.h"
@@ -7,7 +8,7 @@
 /* 2.13.0, as torch/csrc/stable/version.h encodes it. */
 #define ABI_VERSION UINT64_C(0x020d000000000000)
 
-#define DEFINE_CONST(name, number)   \
+#define DEFINE_CONST(name, number)      \
 	int32_t aoti_torch_##name(void) \
 	{                               \
 		return number;          \
@@ -80,7 +81,8 @@ AOTITorchError aoti_torch_get_strides(AtenTensorHandle t, int64_t **ret)
 static int entry(const struct pb_rt_tensor *t, const int64_t *list, int64_t d, int64_t *ret)
 {
 	if (d < -t->ndim || d >= t->ndim)
-		return pb_rt_fail("Dimension out of range (expected to be in range of [%d, %d], but got %lld)",
+		return pb_rt_fail("Dimension out of range (expected to be in range of [%d, %d], "
+				  "but got %lld)",
 				  -t->ndim, t->ndim - 1, (long long)d);
 	*ret = list[d < 0 ? d + t->ndim : d];
 	return 0;
@@ -142,22 +144,22 @@ static int item(const struct pb_rt_tensor *t, void *ret, int32_t dtype)
 	return pb_rt_convert(ret, dtype, 1, pb_rt_data(t), t->dtype, 1, 1);
 }
 
-#define DEFINE_ITEM(name, type, dtype)                                           \
-	AOTITorchError aoti_torch_item_##name(AtenTensorHandle t, type *ret)     \
-	{                                                                        \
-		return item(t, ret, dtype);                                      \
+#define DEFINE_ITEM(name, type, dtype)                                       \
+	AOTITorchError aoti_torch_item_##name(AtenTensorHandle t, type *ret) \
+	{                                                                    \
+		return item(t, ret, dtype);                                  \
 	}
 PB_ABI_ITEMS(DEFINE_ITEM)
 
-#define DEFINE_SCALAR(name, type, number)                                                   \
+#define DEFINE_SCALAR(name, type, number)                                                    \
 	AOTITorchError aoti_torch_scalar_to_tensor_##name(type value, AtenTensorHandle *ret) \
-	{                                                                                   \
-		struct pb_rt_tensor *t = pb_rt_empty(number, 0, NULL, NULL);                \
-                                                                                            \
-		if (!t)                                                                     \
-			return 1;                                                           \
-		*(type *)pb_rt_data(t) = value;                                             \
-		*ret = t;                                                                   \
-		return 0;                                                                   \
+	{                                                                                    \
+		struct pb_rt_tensor *t = pb_rt_empty(number, 0, NULL, NULL);                 \
+                                                                                             \
+		if (!t)                                                                      \
+			return 1;                                                            \
+		*(type *)pb_rt_data(t) = value;                                              \
+		*ret = t;                                                                    \
+		return 0;                                                                    \
 	}
 PB_ABI_SCALARS(DEFINE_SCALAR)

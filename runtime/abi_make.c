@@ -56,32 +56,39 @@ AOTITorchError aoti_torch_tensor_copy_(AtenTensorHandle src, AtenTensorHandle ds
 	return aoti_torch_assign_tensors(src, dst);
 }
 
-AOTITorchError aoti_torch_empty_strided(int64_t ndim, const int64_t *sizes, const int64_t *strides, int32_t dtype,
-					int32_t device_type, int32_t device_index, AtenTensorHandle *ret)
+AOTITorchError aoti_torch_empty_strided(int64_t ndim, const int64_t *sizes, const int64_t *strides,
+					int32_t dtype, int32_t device_type, int32_t device_index,
+					AtenTensorHandle *ret)
 {
 	(void)device_index;
 	return check_cpu(device_type) ? 1 : made(pb_rt_empty(dtype, ndim, sizes, strides), ret);
 }
 
 /* Pinning serves copies to a GPU; without one it is plain memory. */
-AOTITorchError aoti_torch_empty_strided_pinned(int64_t ndim, const int64_t *sizes, const int64_t *strides,
-					       int32_t dtype, int32_t device_type, int32_t device_index,
+AOTITorchError aoti_torch_empty_strided_pinned(int64_t ndim, const int64_t *sizes,
+					       const int64_t *strides, int32_t dtype,
+					       int32_t device_type, int32_t device_index,
 					       AtenTensorHandle *ret)
 {
-	return aoti_torch_empty_strided(ndim, sizes, strides, dtype, device_type, device_index, ret);
+	return aoti_torch_empty_strided(ndim, sizes, strides, dtype, device_type, device_index,
+					ret);
 }
 
 AOTITorchError aoti_torch_create_tensor_from_blob(void *data, int64_t ndim, const int64_t *sizes,
-						  const int64_t *strides, int64_t offset, int32_t dtype,
-						  int32_t device_type, int32_t device_index, AtenTensorHandle *ret)
+						  const int64_t *strides, int64_t offset,
+						  int32_t dtype, int32_t device_type,
+						  int32_t device_index, AtenTensorHandle *ret)
 {
 	(void)device_index;
-	return check_cpu(device_type) ? 1 : made(pb_rt_from_blob(data, dtype, ndim, sizes, strides, offset), ret);
+	return check_cpu(device_type)
+		       ? 1
+		       : made(pb_rt_from_blob(data, dtype, ndim, sizes, strides, offset), ret);
 }
 
 AOTITorchError aoti_torch_create_tensor_from_blob_v2(void *data, int64_t ndim, const int64_t *sizes,
-						     const int64_t *strides, int64_t offset, int32_t dtype,
-						     int32_t device_type, int32_t device_index, AtenTensorHandle *ret,
+						     const int64_t *strides, int64_t offset,
+						     int32_t dtype, int32_t device_type,
+						     int32_t device_index, AtenTensorHandle *ret,
 						     int32_t layout, const uint8_t *opaque_metadata,
 						     int64_t opaque_metadata_size)
 {
@@ -89,31 +96,34 @@ AOTITorchError aoti_torch_create_tensor_from_blob_v2(void *data, int64_t ndim, c
 	(void)opaque_metadata_size;
 	if (layout != aoti_torch_layout_strided())
 		return pb_rt_fail("a tensor of layout %d; only strided ones are supported", layout);
-	return aoti_torch_create_tensor_from_blob(data, ndim, sizes, strides, offset, dtype, device_type,
-						  device_index, ret);
+	return aoti_torch_create_tensor_from_blob(data, ndim, sizes, strides, offset, dtype,
+						  device_type, device_index, ret);
 }
 
 /* ---- views ---- */
 
-AOTITorchError aoti_torch__alloc_from_pool(AtenTensorHandle t, int64_t offset_bytes, int32_t dtype, int64_t ndim,
-					   const int64_t *sizes, const int64_t *strides, AtenTensorHandle *ret)
+AOTITorchError aoti_torch__alloc_from_pool(AtenTensorHandle t, int64_t offset_bytes, int32_t dtype,
+					   int64_t ndim, const int64_t *sizes,
+					   const int64_t *strides, AtenTensorHandle *ret)
 {
 	const int64_t size = (int64_t)pb_rt_dtype_size(dtype);
 
 	if (t->offset != 0 || size == 0 || offset_bytes % size)
-		return pb_rt_fail("a pool must begin at its storage, and offsets in it be whole elements");
+		return pb_rt_fail(
+			"a pool must begin at its storage, and offsets in it be whole elements");
 	return made(pb_rt_view(t, dtype, ndim, sizes, strides, offset_bytes / size), ret);
 }
 
-AOTITorchError aoti_torch__reinterpret_tensor(AtenTensorHandle t, int64_t ndim, const int64_t *sizes,
-					      const int64_t *strides, int64_t offset, AtenTensorHandle *ret)
+AOTITorchError aoti_torch__reinterpret_tensor(AtenTensorHandle t, int64_t ndim,
+					      const int64_t *sizes, const int64_t *strides,
+					      int64_t offset, AtenTensorHandle *ret)
 {
 	return made(pb_rt_alias(t, ndim, sizes, strides, t->offset + offset), ret);
 }
 
 /* Unlike _reinterpret_tensor this is checked against the storage, as in PyTorch. */
-AOTITorchError aoti_torch_as_strided(AtenTensorHandle t, const int64_t *sizes, const int64_t *strides,
-				     AtenTensorHandle *ret)
+AOTITorchError aoti_torch_as_strided(AtenTensorHandle t, const int64_t *sizes,
+				     const int64_t *strides, AtenTensorHandle *ret)
 {
 	struct pb_rt_tensor *v = pb_rt_alias(t, t->ndim, sizes, strides, t->offset);
 	uint64_t bytes;
@@ -151,14 +161,14 @@ static int view_larger(AtenTensorHandle t, int32_t dtype, int64_t ratio, AtenTen
 	int64_t strides[PB_RT_MAX_DIMS], sizes[PB_RT_MAX_DIMS];
 
 	if (t->ndim == 0 || t->strides[last] != 1 || t->sizes[last] % ratio || t->offset % ratio)
-		return pb_rt_fail("view: the last dimension does not fit to view %s as %s", pb_rt_dtype_name(t->dtype),
-				  pb_rt_dtype_name(dtype));
+		return pb_rt_fail("view: the last dimension does not fit to view %s as %s",
+				  pb_rt_dtype_name(t->dtype), pb_rt_dtype_name(dtype));
 	for (int i = 0; i < t->ndim; i++) {
 		sizes[i] = t->sizes[i];
 		strides[i] = t->strides[i] / ratio;
 		if (i != last && t->strides[i] % ratio)
-			return pb_rt_fail("view: the strides do not fit to view %s as %s", pb_rt_dtype_name(t->dtype),
-					  pb_rt_dtype_name(dtype));
+			return pb_rt_fail("view: the strides do not fit to view %s as %s",
+					  pb_rt_dtype_name(t->dtype), pb_rt_dtype_name(dtype));
 	}
 	sizes[last] /= ratio;
 	strides[last] = 1;
@@ -167,16 +177,20 @@ static int view_larger(AtenTensorHandle t, int32_t dtype, int64_t ratio, AtenTen
 
 AOTITorchError aoti_torch_view_dtype(AtenTensorHandle t, int32_t dtype, AtenTensorHandle *ret)
 {
-	const int64_t from = (int64_t)pb_rt_dtype_size(t->dtype), to = (int64_t)pb_rt_dtype_size(dtype);
+	const int64_t from = (int64_t)pb_rt_dtype_size(t->dtype),
+		      to = (int64_t)pb_rt_dtype_size(dtype);
 
 	if (to == 0 || from == to)
 		return made(pb_rt_view(t, dtype, t->ndim, t->sizes, t->strides, t->offset), ret);
-	return from > to ? view_smaller(t, dtype, from / to, ret) : view_larger(t, dtype, to / from, ret);
+	return from > to ? view_smaller(t, dtype, from / to, ret)
+			 : view_larger(t, dtype, to / from, ret);
 }
 
 AOTITorchError aoti_torch_view_as_real(AtenTensorHandle t, AtenTensorHandle *ret)
 {
-	const int32_t dtype = t->dtype == PB_RT_C32 ? PB_RT_F16 : t->dtype == PB_RT_C64 ? PB_RT_F32 : PB_RT_F64;
+	const int32_t dtype = t->dtype == PB_RT_C32   ? PB_RT_F16
+			      : t->dtype == PB_RT_C64 ? PB_RT_F32
+						      : PB_RT_F64;
 	int64_t sizes[PB_RT_MAX_DIMS + 1], strides[PB_RT_MAX_DIMS + 1];
 
 	if (t->dtype < PB_RT_C32 || t->dtype > PB_RT_C128)
@@ -193,8 +207,8 @@ AOTITorchError aoti_torch_view_as_real(AtenTensorHandle t, AtenTensorHandle *ret
 /* ---- copies ---- */
 
 /*
- * Strides of a clone: those of @t if it is dense and does not overlap itself; else dense ones with its order of
- * dimensions.
+ * Strides of a clone: those of @t if it is dense and does not overlap itself; else dense ones with
+ * its order of dimensions.
  */
 static void preserved_strides(const struct pb_rt_tensor *t, int64_t *strides)
 {
@@ -205,7 +219,8 @@ static void preserved_strides(const struct pb_rt_tensor *t, int64_t *strides)
 		const int d = t->ndim - 1 - i;
 		int k = i;
 
-		/* Innermost first; equal strides, as of broadcast dimensions, keep the order of the dimensions. */
+		/* Innermost first; equal strides, as of broadcast dimensions, keep the order of the
+		 * dimensions. */
 		for (; k > 0 && t->strides[order[k - 1]] > t->strides[d]; k--)
 			order[k] = order[k - 1];
 		order[k] = d;
@@ -224,7 +239,8 @@ static bool is_dense(const struct pb_rt_tensor *t, const int64_t *dense)
 	return true;
 }
 
-static AOTITorchError filled(struct pb_rt_tensor *c, const struct pb_rt_tensor *t, AtenTensorHandle *ret)
+static AOTITorchError filled(struct pb_rt_tensor *c, const struct pb_rt_tensor *t,
+			     AtenTensorHandle *ret)
 {
 	if (!c)
 		return 1;
@@ -243,7 +259,9 @@ AOTITorchError aoti_torch_clone(AtenTensorHandle t, AtenTensorHandle *ret)
 	if (!t->storage)
 		return pb_rt_fail("a clone of a tensor that is not defined");
 	preserved_strides(t, strides);
-	return filled(pb_rt_empty(t->dtype, t->ndim, t->sizes, is_dense(t, strides) ? t->strides : strides), t, ret);
+	return filled(pb_rt_empty(t->dtype, t->ndim, t->sizes,
+				  is_dense(t, strides) ? t->strides : strides),
+		      t, ret);
 }
 
 /* All memory that the tensor reaches over, also what lies between its elements. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * State, messages and debugging of the C ABI. What a model says goes to stderr in bounded amounts: it is not trusted, and
- * a worker's stderr is somebody's log.
+ * State, messages and debugging of the C ABI. What a model says goes to stderr in bounded amounts:
+ * it is not trusted, and a worker's stderr is somebody's log.
  */
 #include <math.h>
 #include <stdio.h>
@@ -81,8 +81,8 @@ void aoti_torch_print_tensor_handle(AtenTensorHandle self, const char *msg)
 
 static bool is_float(int32_t dtype)
 {
-	return dtype == PB_RT_F16 || dtype == PB_RT_F32 || dtype == PB_RT_F64 || dtype == PB_RT_BF16 ||
-	       (dtype >= PB_RT_F8_E5M2 && dtype <= PB_RT_F8_E4M3FNUZ);
+	return dtype == PB_RT_F16 || dtype == PB_RT_F32 || dtype == PB_RT_F64 ||
+	       dtype == PB_RT_BF16 || (dtype >= PB_RT_F8_E5M2 && dtype <= PB_RT_F8_E4M3FNUZ);
 }
 
 AOTITorchError aoti_torch_check_inf_and_nan(const char *tensor_name, AtenTensorHandle tensor)
@@ -99,7 +99,8 @@ AOTITorchError aoti_torch_check_inf_and_nan(const char *tensor_name, AtenTensorH
 		const int64_t n = c->numel - i < PB_CONVERT_BLOCK ? c->numel - i : PB_CONVERT_BLOCK;
 		double v[PB_CONVERT_BLOCK];
 
-		(void)pb_rt_convert(v, PB_RT_F64, 1, (char *)pb_rt_data(c) + i * (int64_t)pb_rt_dtype_size(c->dtype),
+		(void)pb_rt_convert(v, PB_RT_F64, 1,
+				    (char *)pb_rt_data(c) + i * (int64_t)pb_rt_dtype_size(c->dtype),
 				    c->dtype, 1, n);
 		for (int64_t k = 0; k < n; k++) {
 			nan |= isnan(v[k]) != 0;
@@ -108,7 +109,8 @@ AOTITorchError aoti_torch_check_inf_and_nan(const char *tensor_name, AtenTensorH
 	}
 	pb_rt_delete(c);
 	if (nan || inf)
-		return pb_rt_fail("At least one %s in %.200s", nan ? "NaN" : "INF", tensor_name ? tensor_name : "?");
+		return pb_rt_fail("At least one %s in %.200s", nan ? "NaN" : "INF",
+				  tensor_name ? tensor_name : "?");
 	return 0;
 }
 
@@ -122,8 +124,8 @@ static AOTITorchError no_record(void **ret)
 	return 0;
 }
 
-AOTITorchError aoti_record_function_start(const char *name, void *kwargs, const pb_ivalue *inputs, uint64_t n_inputs,
-					  void **guard)
+AOTITorchError aoti_record_function_start(const char *name, void *kwargs, const pb_ivalue *inputs,
+					  uint64_t n_inputs, void **guard)
 {
 	(void)name;
 	(void)kwargs;

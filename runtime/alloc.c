@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks are kept in lists by size class and handed out again, so that a model that repeats itself makes no system call
- * and touches no new page. Classes are four to a power of two: at most a fifth of a block is unused, and its pages are
- * never touched. Blocks that no recent run has used are given back: a model whose shapes change would else keep the
- * largest block of every size.
+ * Blocks are kept in lists by size class and handed out again, so that a model that repeats itself
+ * makes no system call and touches no new page. Classes are four to a power of two: at most a fifth
+ * of a block is unused, and its pages are never touched. Blocks that no recent run has used are
+ * given back: a model whose shapes change would else keep the largest block of every size.
  */
 #include "runtime/alloc.h"
 
@@ -45,8 +45,9 @@ void *pb_rt_memory_refuse(uint64_t bytes)
 {
 	refused = true;
 	if (limit)
-		pb_rt_fail("not enough memory: %llu bytes asked for, %llu of %llu in use", (unsigned long long)bytes,
-			   (unsigned long long)held, (unsigned long long)limit);
+		pb_rt_fail("not enough memory: %llu bytes asked for, %llu of %llu in use",
+			   (unsigned long long)bytes, (unsigned long long)held,
+			   (unsigned long long)limit);
 	else
 		pb_rt_fail("not enough memory: %llu bytes asked for", (unsigned long long)bytes);
 	return NULL;

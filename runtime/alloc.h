@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory of the runtime: blocks that are kept by size for the next run, and the small headers over them. Everything
- * counts towards one limit; a refusal is an error of the call that asked. Single-threaded, as tensor.h says.
+ * Memory of the runtime: blocks that are kept by size for the next run, and the small headers over
+ * them. Everything counts towards one limit; a refusal is an error of the call that asked.
+ * Single-threaded, as tensor.h says.
  */
 #ifndef PT2BOX_RUNTIME_ALLOC_H
 #define PT2BOX_RUNTIME_ALLOC_H

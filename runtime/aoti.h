@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The types of PyTorch's AOTInductor C ABI (torch/csrc/inductor/aoti_torch/c/shim.h, torch 2.13.0), restated so that
- * nothing of torch is needed to build.
+ * The types of PyTorch's AOTInductor C ABI (torch/csrc/inductor/aoti_torch/c/shim.h, torch 2.13.0),
+ * restated so that nothing of torch is needed to build.
  */
 #ifndef PT2BOX_RUNTIME_AOTI_H
 #define PT2BOX_RUNTIME_AOTI_H

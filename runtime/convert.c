@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See convert.h. What C leaves undefined (floats too large for an integer) is what x86 does, as in PyTorch there. */
+/* See convert.h. What C leaves undefined (floats too large for an integer) is what x86 does, as in
+ * PyTorch there. */
 #include "runtime/convert.h"
 
 #include <complex.h>
@@ -7,7 +8,8 @@
 #include "runtime/ops/gemm.h"
 #include "runtime/tensor.h"
 
-/* Wide types. I32 and U32 are stored from 64 bits, after a float has been brought into 32 as the conversion of x86 does. */
+/* Wide types. I32 and U32 are stored from 64 bits, after a float has been brought into 32 as the
+ * conversion of x86 does. */
 enum kind { K_NONE, K_I64, K_U64, K_F, K_D, K_C, K_Z, K_I32, K_U32, K_BOOL };
 
 union block {
@@ -47,7 +49,8 @@ static enum kind load_kind(int32_t dtype)
 	}
 }
 
-/* What a value becomes before it is stored. uint8 goes through int64 in PyTorch, the other small ones through int32. */
+/* What a value becomes before it is stored. uint8 goes through int64 in PyTorch, the other small
+ * ones through int32. */
 static enum kind store_kind(int32_t dtype)
 {
 	switch (dtype) {
@@ -67,9 +70,9 @@ static enum kind store_kind(int32_t dtype)
 
 /* ---- load and store ---- */
 
-#define LOAD(member, type)                                  \
-	for (int64_t k = 0; k < n; k++)                     \
-		b->member[k] = ((const type *)src)[k * stride]
+#define LOAD(member, type)              \
+	for (int64_t k = 0; k < n; k++) \
+	b->member[k] = ((const type *)src)[k * stride]
 
 static void load_f8(float *dst, const uint8_t *src, int32_t dtype, int64_t stride, int64_t n)
 {
@@ -147,9 +150,9 @@ static void load(union block *b, const void *src, int32_t dtype, int64_t stride,
 	}
 }
 
-#define STORE(member, type)                                 \
-	for (int64_t k = 0; k < n; k++)                     \
-		((type *)dst)[k * stride] = (type)b->member[k]
+#define STORE(member, type)             \
+	for (int64_t k = 0; k < n; k++) \
+	((type *)dst)[k * stride] = (type)b->member[k]
 
 static void store_16bit(uint16_t *dst, const float *src, int32_t dtype, int64_t stride, int64_t n)
 {
@@ -228,7 +231,8 @@ static int64_t to_i32(double v)
 	return v > -0x1p31 - 1 && v < 0x1p31 ? (int64_t)v : INT32_MIN;
 }
 
-/* There is no unsigned conversion below AVX-512: compilers use the signed one, for large values with an offset. */
+/* There is no unsigned conversion below AVX-512: compilers use the signed one, for large values
+ * with an offset. */
 static uint64_t to_u64(double v)
 {
 	return v >= 0x1p63 ? (uint64_t)to_i64(v - 0x1p63) ^ UINT64_C(1) << 63 : (uint64_t)to_i64(v);
@@ -239,61 +243,63 @@ static uint64_t to_u32(double v)
 	return v >= 0x1p31 ? (uint64_t)to_i32(v - 0x1p31) ^ UINT64_C(1) << 31 : (uint64_t)to_i32(v);
 }
 
-#define EACH(expr) for (int64_t k = 0; k < n; k++) expr
+#define EACH(expr)                      \
+	for (int64_t k = 0; k < n; k++) \
+	expr
 
 /* Every float type to every wide type; V is the real part. */
-#define FROM_FLOAT(V, NONZERO)                                   \
-	switch (to) {                                            \
-	case K_I32:                                              \
-		EACH(out->i[k] = to_i32((double)(V)));           \
-		break;                                           \
-	case K_U32:                                              \
-		EACH(out->u[k] = to_u32((double)(V)));           \
-		break;                                           \
-	case K_I64:                                              \
-		EACH(out->i[k] = to_i64((double)(V)));           \
-		break;                                           \
-	case K_U64:                                              \
-		EACH(out->u[k] = to_u64((double)(V)));           \
-		break;                                           \
-	case K_F:                                                \
-		EACH(out->f[k] = (float)(V));                    \
-		break;                                           \
-	case K_D:                                                \
-		EACH(out->d[k] = (double)(V));                   \
-		break;                                           \
-	case K_BOOL:                                             \
-		EACH(out->i[k] = (NONZERO));                     \
-		break;                                           \
-	default:                                                 \
-		break;                                           \
+#define FROM_FLOAT(V, NONZERO)                         \
+	switch (to) {                                  \
+	case K_I32:                                    \
+		EACH(out->i[k] = to_i32((double)(V))); \
+		break;                                 \
+	case K_U32:                                    \
+		EACH(out->u[k] = to_u32((double)(V))); \
+		break;                                 \
+	case K_I64:                                    \
+		EACH(out->i[k] = to_i64((double)(V))); \
+		break;                                 \
+	case K_U64:                                    \
+		EACH(out->u[k] = to_u64((double)(V))); \
+		break;                                 \
+	case K_F:                                      \
+		EACH(out->f[k] = (float)(V));          \
+		break;                                 \
+	case K_D:                                      \
+		EACH(out->d[k] = (double)(V));         \
+		break;                                 \
+	case K_BOOL:                                   \
+		EACH(out->i[k] = (NONZERO));           \
+		break;                                 \
+	default:                                       \
+		break;                                 \
 	}
 
-#define FROM_INT(V)                                   \
-	switch (to) {                                 \
-	case K_I32:                                   \
-	case K_U32:                                   \
-	case K_I64:                                   \
-	case K_U64:                                   \
-		EACH(out->u[k] = (uint64_t)(V));      \
-		break;                                \
-	case K_F:                                     \
-		EACH(out->f[k] = (float)(V));         \
-		break;                                \
-	case K_D:                                     \
-		EACH(out->d[k] = (double)(V));        \
-		break;                                \
-	case K_C:                                     \
-		EACH(out->c[k] = (float)(V));         \
-		break;                                \
-	case K_Z:                                     \
-		EACH(out->z[k] = (double)(V));        \
-		break;                                \
-	case K_BOOL:                                  \
-		EACH(out->i[k] = (V) != 0);           \
-		break;                                \
-	default:                                      \
-		break;                                \
+#define FROM_INT(V)                              \
+	switch (to) {                            \
+	case K_I32:                              \
+	case K_U32:                              \
+	case K_I64:                              \
+	case K_U64:                              \
+		EACH(out->u[k] = (uint64_t)(V)); \
+		break;                           \
+	case K_F:                                \
+		EACH(out->f[k] = (float)(V));    \
+		break;                           \
+	case K_D:                                \
+		EACH(out->d[k] = (double)(V));   \
+		break;                           \
+	case K_C:                                \
+		EACH(out->c[k] = (float)(V));    \
+		break;                           \
+	case K_Z:                                \
+		EACH(out->z[k] = (double)(V));   \
+		break;                           \
+	case K_BOOL:                             \
+		EACH(out->i[k] = (V) != 0);      \
+		break;                           \
+	default:                                 \
+		break;                           \
 	}
 
 static void from_float(union block *out, enum kind to, const float *v, int64_t n)
@@ -365,8 +371,8 @@ static void change(union block *out, enum kind to, const union block *in, enum k
 	}
 }
 
-int pb_rt_convert(void *dst, int32_t dst_dtype, int64_t dst_stride, const void *src, int32_t src_dtype,
-		  int64_t src_stride, int64_t n)
+int pb_rt_convert(void *dst, int32_t dst_dtype, int64_t dst_stride, const void *src,
+		  int32_t src_dtype, int64_t src_stride, int64_t n)
 {
 	const enum kind from = load_kind(src_dtype), to = store_kind(dst_dtype);
 	const int64_t dst_step = dst_stride * (int64_t)pb_rt_dtype_size(dst_dtype),
@@ -382,7 +388,8 @@ int pb_rt_convert(void *dst, int32_t dst_dtype, int64_t dst_stride, const void *
 		load(&in, (const char *)src + i * src_step, src_dtype, src_stride, m);
 		if (from != to)
 			change(&out, to, &in, from, m);
-		store((char *)dst + i * dst_step, dst_dtype, dst_stride, from == to ? &in : &out, m);
+		store((char *)dst + i * dst_step, dst_dtype, dst_stride, from == to ? &in : &out,
+		      m);
 	}
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tensor.copy_: any strides, broadcasting, any pair of types. Dimensions are ordered by the destination's strides and
- * merged where both sides allow, so that most copies end in one long run.
+ * Tensor.copy_: any strides, broadcasting, any pair of types. Dimensions are ordered by the
+ * destination's strides and merged where both sides allow, so that most copies end in one long run.
  */
 #include <string.h>
 
@@ -19,7 +19,8 @@ struct plan {
 };
 
 /* @t's stride along dimension @i of @shape, 0 where it is broadcast; false if it cannot be. */
-static bool broadcast_stride(const struct pb_rt_tensor *t, const struct pb_rt_tensor *shape, int i, int64_t *ret_stride)
+static bool broadcast_stride(const struct pb_rt_tensor *t, const struct pb_rt_tensor *shape, int i,
+			     int64_t *ret_stride)
 {
 	const int k = i - (shape->ndim - t->ndim);
 
@@ -52,7 +53,8 @@ static void merge(struct plan *p)
 		struct dim *outer = &p->dims[k];
 		const struct dim *inner = &p->dims[i];
 
-		if (outer->dst == inner->dst * inner->size && outer->src == inner->src * inner->size)
+		if (outer->dst == inner->dst * inner->size &&
+		    outer->src == inner->src * inner->size)
 			*outer = (struct dim){outer->size * inner->size, inner->dst, inner->src};
 		else
 			p->dims[++k] = *inner;
@@ -79,22 +81,24 @@ static int make_plan(struct plan *p, const struct pb_rt_tensor *dst, const struc
 	merge(p);
 	return 0;
 refuse:
-	return pb_rt_fail("output with shape %s doesn't match the broadcast shape of %s", PB_SHAPE(dst), PB_SHAPE(src));
+	return pb_rt_fail("output with shape %s doesn't match the broadcast shape of %s",
+			  PB_SHAPE(dst), PB_SHAPE(src));
 }
 
-#define STRIDED(type)                                                                        \
-	do {                                                                                 \
-		type *restrict d = dst;                                                      \
-		const type *restrict s = src;                                                \
-		for (int64_t i = 0; i < n; i++)                                              \
-			d[i * dst_stride] = s[i * src_stride];                               \
+#define STRIDED(type)                                          \
+	do {                                                   \
+		type *restrict d = dst;                        \
+		const type *restrict s = src;                  \
+		for (int64_t i = 0; i < n; i++)                \
+			d[i * dst_stride] = s[i * src_stride]; \
 	} while (0)
 
 struct wide16 {
 	uint64_t lo, hi;
 };
 
-static void move(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t n, size_t size)
+static void move(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t n,
+		 size_t size)
 {
 	if (dst_stride == 1 && src_stride == 1) {
 		memcpy(dst, src, (size_t)n * size);
@@ -129,19 +133,22 @@ static int run_dim(const struct job *j, const struct plan *p, int i, char *dst, 
 
 	if (i == p->ndim - 1) {
 		if (j->dst_dtype != j->src_dtype)
-			return pb_rt_convert(dst, j->dst_dtype, d->dst, src, j->src_dtype, d->src, d->size);
+			return pb_rt_convert(dst, j->dst_dtype, d->dst, src, j->src_dtype, d->src,
+					     d->size);
 		move(dst, d->dst, src, d->src, d->size, j->dst_size);
 		return 0;
 	}
 	for (int64_t k = 0; k < d->size; k++)
-		if (run_dim(j, p, i + 1, dst + k * d->dst * (int64_t)j->dst_size, src + k * d->src * (int64_t)j->src_size))
+		if (run_dim(j, p, i + 1, dst + k * d->dst * (int64_t)j->dst_size,
+			    src + k * d->src * (int64_t)j->src_size))
 			return 1;
 	return 0;
 }
 
 int pb_rt_copy(struct pb_rt_tensor *dst, const struct pb_rt_tensor *src)
 {
-	const struct job j = {dst->dtype, src->dtype, pb_rt_dtype_size(dst->dtype), pb_rt_dtype_size(src->dtype)};
+	const struct job j = {dst->dtype, src->dtype, pb_rt_dtype_size(dst->dtype),
+			      pb_rt_dtype_size(src->dtype)};
 	char *to = pb_rt_data(dst);
 	const char *from = pb_rt_data(src);
 	struct plan p;
@@ -150,7 +157,8 @@ int pb_rt_copy(struct pb_rt_tensor *dst, const struct pb_rt_tensor *src)
 		return pb_rt_fail("a copy with a tensor that is not defined");
 	if (make_plan(&p, dst, src))
 		return 1;
-	if (dst->numel == 0 || (to == from && j.dst_dtype == j.src_dtype && !memcmp(dst->sizes, src->sizes, sizeof(dst->sizes)) &&
+	if (dst->numel == 0 || (to == from && j.dst_dtype == j.src_dtype &&
+				!memcmp(dst->sizes, src->sizes, sizeof(dst->sizes)) &&
 				!memcmp(dst->strides, src->strides, sizeof(dst->strides))))
 		return 0;
 	if (p.ndim == 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Float8 types. Encoding rounds to nearest even. What is too large becomes infinity in e5m2, the largest number in
- * e4m3fn, and not-a-number in the fnuz types, as measured with PyTorch 2.13.0. Those have one NaN, the pattern of -0. e8m0 is a bare
- * exponent.
+ * Float8 types. Encoding rounds to nearest even. What is too large becomes infinity in e5m2, the
+ * largest number in e4m3fn, and not-a-number in the fnuz types, as measured with PyTorch 2.13.0.
+ * Those have one NaN, the pattern of -0. e8m0 is a bare exponent.
  */
 #include <math.h>
 #include <string.h>
@@ -53,7 +53,8 @@ static uint8_t e8m0_from_float(float v)
 float pb_rt_f8_to_float(uint8_t bits, int32_t dtype)
 {
 	const struct format f = format_of(dtype);
-	const int low = bits & 0x7f, exponent = low >> f.mantissa, mantissa = low & ((1 << f.mantissa) - 1);
+	const int low = bits & 0x7f, exponent = low >> f.mantissa,
+		  mantissa = low & ((1 << f.mantissa) - 1);
 	float v;
 
 	if (dtype == PB_RT_F8_E8M0FNU)
@@ -61,7 +62,8 @@ float pb_rt_f8_to_float(uint8_t bits, int32_t dtype)
 	if (f.fnuz && bits == 0x80)
 		return NAN;
 	if (low > f.max)
-		return dtype == PB_RT_F8_E5M2 && low == 0x7c ? (bits & 0x80 ? -INFINITY : INFINITY) : NAN;
+		return dtype == PB_RT_F8_E5M2 && low == 0x7c ? (bits & 0x80 ? -INFINITY : INFINITY)
+							     : NAN;
 	if (exponent == 0)
 		v = ldexpf((float)mantissa, 1 - f.bias - f.mantissa);
 	else

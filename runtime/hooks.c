@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the worker asks for beyond the ABI: threads and the warm-up. The other hooks are beside what they set. */
+/* What the worker asks for beyond the ABI: threads and the warm-up. The other hooks are beside what
+ * they set. */
 #include "runtime/hooks.h"
 
 #include "runtime/ops/heavy.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the worker may ask of the native runtime beyond PyTorch's C ABI. The worker dlopens the backend and finds these
- * by name; libtorch does not have them, so every one is optional to the worker. One thread only.
+ * What the worker may ask of the native runtime beyond PyTorch's C ABI. The worker dlopens the
+ * backend and finds these by name; libtorch does not have them, so every one is optional to the
+ * worker. One thread only.
  */
 #ifndef PT2BOX_RUNTIME_HOOKS_H
 #define PT2BOX_RUNTIME_HOOKS_H
@@ -21,26 +22,28 @@ struct AtenTensorOpaque;
 /* Threads for matrix products, convolution and the like; default 1. */
 void pb_rt_set_threads(int threads);
 
-/* Everything that trusted code does lazily (CPU detection, a first product and convolution), before the sandbox closes.
- * Call on a thread that ends. */
+/* Everything that trusted code does lazily (CPU detection, a first product and convolution), before
+ * the sandbox closes. Call on a thread that ends. */
 void pb_rt_warmup(void);
 
-/* Promise that [base, base + bytes) never changes while mapped: packed copies may be cached. Forgotten by
- * pb_rt_forget_constants(), which also drops every cached packing. */
+/* Promise that [base, base + bytes) never changes while mapped: packed copies may be cached.
+ * Forgotten by pb_rt_forget_constants(), which also drops every cached packing. */
 int pb_rt_add_constants(const void *base, uint64_t bytes);
 void pb_rt_forget_constants(void);
 
 /*
- * A run begins: allocations are numbered from 0, and those that the last run's outputs came from are placed into
- * [window, window + window_bytes), at 64-byte aligned offsets, while they fit. window may be NULL.
+ * A run begins: allocations are numbered from 0, and those that the last run's outputs came from
+ * are placed into [window, window + window_bytes), at 64-byte aligned offsets, while they fit.
+ * window may be NULL.
  */
 void pb_rt_run_begin(void *window, uint64_t window_bytes);
 /*
- * The run has ended with these outputs (NULL entries allowed; not consumed): learns which allocations became outputs,
- * for the next run. After a run that failed: NULL, 0.
+ * The run has ended with these outputs (NULL entries allowed; not consumed): learns which
+ * allocations became outputs, for the next run. After a run that failed: NULL, 0.
  */
 void pb_rt_run_end(struct AtenTensorOpaque *const *outputs, size_t n_outputs);
-/* Next free byte of the window after run_end: where the worker may copy outputs that were not placed. */
+/* Next free byte of the window after run_end: where the worker may copy outputs that were not
+ * placed. */
 uint64_t pb_rt_window_used(void);
 
 /* Reason of the last failing call on this thread, "" if none; cleared by pb_rt_run_begin. */

@@ -2,9 +2,10 @@
 /*
  * Storages, the placing of outputs, and the ranges that are promised never to change.
  *
- * Which allocation of a run becomes an output cannot be seen when it is made. A model repeats its sequence of
- * allocations, though, so the numbers of those that became outputs are remembered and placed into the window in the next
- * run. A wrong guess costs a copy (an output that was not placed) or room (a temporary that was), never correctness.
+ * Which allocation of a run becomes an output cannot be seen when it is made. A model repeats its
+ * sequence of allocations, though, so the numbers of those that became outputs are remembered and
+ * placed into the window in the next run. A wrong guess costs a copy (an output that was not
+ * placed) or room (a temporary that was), never correctness.
  */
 #include "runtime/storage.h"
 
@@ -54,7 +55,8 @@ static void mark(struct pb_rt_storage *s, void *arg)
 	s->constant = s->base && pb_rt_is_constant(s->base, s->bytes);
 }
 
-/* The storages may exist already: the container makes its handles before anybody knows where the constants are. */
+/* The storages may exist already: the container makes its handles before anybody knows where the
+ * constants are. */
 int pb_rt_add_constants(const void *base, uint64_t bytes)
 {
 	const uintptr_t at = (uintptr_t)base;
@@ -171,7 +173,8 @@ void pb_rt_run_begin(void *window, uint64_t window_bytes)
 	pb_rt_clear_error();
 }
 
-/* A storage that lives on though it was placed, and is no output, moves out: the window is the client's. */
+/* A storage that lives on though it was placed, and is no output, moves out: the window is the
+ * client's. */
 static void move_out(struct pb_rt_storage *s, void *arg)
 {
 	void *p;

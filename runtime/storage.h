@@ -7,7 +7,8 @@
 
 #include "runtime/tensor.h"
 
-/* Uninitialized memory; in a run, in the output window where the last run says so. NULL with the error set. */
+/* Uninitialized memory; in a run, in the output window where the last run says so. NULL with the
+ * error set. */
 struct pb_rt_storage *pb_rt_storage_new(uint64_t bytes);
 /* Memory of somebody else, which must outlive the storage. NULL with the error set. */
 struct pb_rt_storage *pb_rt_storage_borrow(void *base, uint64_t bytes);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tensor headers: making them from sizes and strides that may be wrong, sharing storages, comparing layouts. */
+/* Tensor headers: making them from sizes and strides that may be wrong, sharing storages, comparing
+ * layouts. */
 #include "runtime/tensor.h"
 
 #include <string.h>
@@ -48,14 +49,16 @@ const char *pb_rt_dtype_name(int32_t dtype)
 	return dtype >= 0 && dtype < N_DTYPES && dtypes[dtype].name ? dtypes[dtype].name : "?";
 }
 
-/* Fills dtype, sizes, strides and numel; 0, or 1 with the error set. The storage and the rest are the caller's. */
-static int set_layout(struct pb_rt_tensor *t, int32_t dtype, int64_t ndim, const int64_t *sizes, const int64_t *strides)
+/* Fills dtype, sizes, strides and numel; 0, or 1 with the error set. The storage and the rest are
+ * the caller's. */
+static int set_layout(struct pb_rt_tensor *t, int32_t dtype, int64_t ndim, const int64_t *sizes,
+		      const int64_t *strides)
 {
 	int64_t numel = 1;
 
 	if (ndim < 0 || ndim > PB_RT_MAX_DIMS)
-		return pb_rt_fail("a tensor of %lld dimensions; at most %d are supported", (long long)ndim,
-				  PB_RT_MAX_DIMS);
+		return pb_rt_fail("a tensor of %lld dimensions; at most %d are supported",
+				  (long long)ndim, PB_RT_MAX_DIMS);
 	if (!pb_rt_dtype_size(dtype))
 		return pb_rt_fail("dtype number %d is not supported", dtype);
 	t->dtype = dtype;
@@ -67,8 +70,9 @@ static int set_layout(struct pb_rt_tensor *t, int32_t dtype, int64_t ndim, const
 			return pb_rt_fail("a tensor with a negative size, %lld, in dimension %lld",
 					  (long long)sizes[i], (long long)i);
 		if (strides && strides[i] < 0)
-			return pb_rt_fail("a tensor with a negative stride, %lld, in dimension %lld",
-					  (long long)strides[i], (long long)i);
+			return pb_rt_fail(
+				"a tensor with a negative stride, %lld, in dimension %lld",
+				(long long)strides[i], (long long)i);
 		t->sizes[i] = sizes[i];
 		t->strides[i] = strides ? strides[i] : 1;
 	}
@@ -98,12 +102,15 @@ int pb_rt_extent_bytes(const struct pb_rt_tensor *t, int64_t offset, uint64_t *r
 	for (int i = 0; i < t->ndim; i++) {
 		uint64_t reach;
 
-		if (__builtin_mul_overflow((uint64_t)t->sizes[i] - 1, (uint64_t)t->strides[i], &reach) ||
+		if (__builtin_mul_overflow((uint64_t)t->sizes[i] - 1, (uint64_t)t->strides[i],
+					   &reach) ||
 		    __builtin_add_overflow(last, reach, &last))
-			return pb_rt_fail("the strides of a tensor reach further than can be addressed");
+			return pb_rt_fail(
+				"the strides of a tensor reach further than can be addressed");
 	}
 	if (__builtin_add_overflow(last, 1, &last) ||
-	    __builtin_mul_overflow(last, pb_rt_dtype_size(t->dtype), ret_bytes) || *ret_bytes > INT64_MAX)
+	    __builtin_mul_overflow(last, pb_rt_dtype_size(t->dtype), ret_bytes) ||
+	    *ret_bytes > INT64_MAX)
 		return pb_rt_fail("the strides of a tensor reach further than can be addressed");
 	return 0;
 }
@@ -124,8 +131,8 @@ struct pb_rt_tensor *pb_rt_uninitialized(void)
 }
 
 /* A header with everything but the storage; NULL with the error set. */
-static struct pb_rt_tensor *header(int32_t dtype, int64_t ndim, const int64_t *sizes, const int64_t *strides,
-				   int64_t offset)
+static struct pb_rt_tensor *header(int32_t dtype, int64_t ndim, const int64_t *sizes,
+				   const int64_t *strides, int64_t offset)
 {
 	struct pb_rt_tensor *t = pb_rt_header_new();
 
@@ -143,7 +150,8 @@ static struct pb_rt_tensor *header(int32_t dtype, int64_t ndim, const int64_t *s
 	return t;
 }
 
-struct pb_rt_tensor *pb_rt_empty(int32_t dtype, int64_t ndim, const int64_t *sizes, const int64_t *strides)
+struct pb_rt_tensor *pb_rt_empty(int32_t dtype, int64_t ndim, const int64_t *sizes,
+				 const int64_t *strides)
 {
 	struct pb_rt_tensor *t = header(dtype, ndim, sizes, strides, 0);
 	uint64_t bytes;
@@ -174,7 +182,8 @@ struct pb_rt_tensor *pb_rt_from_blob(void *data, int32_t dtype, int64_t ndim, co
 		return NULL;
 	if (!pb_rt_extent_bytes(t, offset, &bytes)) {
 		if (bytes && !data)
-			pb_rt_fail("no memory was given for a tensor of %lld elements", (long long)t->numel);
+			pb_rt_fail("no memory was given for a tensor of %lld elements",
+				   (long long)t->numel);
 		else
 			t->storage = pb_rt_storage_borrow(data, bytes);
 	}
@@ -185,13 +194,14 @@ struct pb_rt_tensor *pb_rt_from_blob(void *data, int32_t dtype, int64_t ndim, co
 	return t;
 }
 
-struct pb_rt_tensor *pb_rt_view(const struct pb_rt_tensor *src, int32_t dtype, int64_t ndim, const int64_t *sizes,
-				const int64_t *strides, int64_t offset)
+struct pb_rt_tensor *pb_rt_view(const struct pb_rt_tensor *src, int32_t dtype, int64_t ndim,
+				const int64_t *sizes, const int64_t *strides, int64_t offset)
 {
 	struct pb_rt_tensor *t;
 
 	if (!src->storage || offset < 0) {
-		pb_rt_fail(src->storage ? "a view with a negative offset" : "a view of a tensor that is not defined");
+		pb_rt_fail(src->storage ? "a view with a negative offset"
+					: "a view of a tensor that is not defined");
 		return NULL;
 	}
 	t = header(dtype, ndim, sizes, strides, offset);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The little of .npz that the tools need: arrays by name, little endian, into 64-byte aligned memory. */
+/* The little of .npz that the tools need: arrays by name, little endian, into 64-byte aligned
+ * memory. */
 #ifndef PT2BOX_TESTS_TOOLS_NPY_H
 #define PT2BOX_TESTS_TOOLS_NPY_H
 
@@ -21,7 +22,8 @@ struct npy {
 bool npy_read(const char *path, const char *name, struct npy *ret);
 void npy_deinit(struct npy *a);
 
-/* A whole entry of a zip archive whose name ends in @suffix and holds @part; NULL if there is none. */
+/* A whole entry of a zip archive whose name ends in @suffix and holds @part; NULL if there is none.
+ */
 void *zip_slurp(const char *path, const char *part, const char *suffix, uint64_t *ret_bytes);
 
 #endif

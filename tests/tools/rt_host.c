@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rt_host: runs a package's model in this process, without a sandbox, on the runtime or on libtorch: for developing the
- * runtime, and for tests. Never for a package that is not trusted.
+ * rt_host: runs a package's model in this process, without a sandbox, on the runtime or on
+ *libtorch: for developing the runtime, and for tests. Never for a package that is not trusted.
  *
  *	rt_host [options] FIXTURE			every case of tests/fixtures/FIXTURE
  *	rt_host [options] PACKAGE IN.npz [OUT.npz]	prints the outputs, or compares them
  *
- *	--runtime LIB (build/libexec/libtorch_cpu.so)  --model NAME  -n CALLS (time them)  --threads N  --no-window  --no-pack
- *	--rtol R  --atol A  --call-only (time the model's call alone, without making and ending handles)
+ *	--runtime LIB (build/libexec/libtorch_cpu.so)  --model NAME  -n CALLS (time them)  --threads
+ *N  --no-window  --no-pack
+ *	--rtol R  --atol A  --call-only (time the model's call alone, without making and ending
+ *handles)
  */
 #include <dlfcn.h>
 #include <elf.h>
@@ -40,7 +42,8 @@ static int n_calls, n_threads = 1;
 static struct pb_backend b;
 static void *lib, *container;
 static size_t n_in, n_out;
-static int32_t (*run)(void *, AtenTensorHandle *, size_t, AtenTensorHandle *, size_t, void *, void *);
+static int32_t (*run)(void *, AtenTensorHandle *, size_t, AtenTensorHandle *, size_t, void *,
+		      void *);
 
 static _Noreturn void die(const char *what)
 {
@@ -125,25 +128,28 @@ static void promise_constants(void)
 		(int32_t(*)(void *, const struct pair **, size_t *, bool))symbol(
 			"AOTInductorModelContainerExtractConstantsMapEntries");
 	int32_t (*storage_size)(AtenTensorHandle, int64_t *) =
-		(int32_t(*)(AtenTensorHandle, int64_t *))dlsym(b.lib, "aoti_torch_get_storage_size");
+		(int32_t(*)(AtenTensorHandle, int64_t *))dlsym(b.lib,
+							       "aoti_torch_get_storage_size");
 	const struct pair *list;
 	size_t n;
 
-	if (!use_pack || !b.add_constants || !entries || mutates_constants() || entries(container, &list, &n, false))
+	if (!use_pack || !b.add_constants || !entries || mutates_constants() ||
+	    entries(container, &list, &n, false))
 		return;
 	for (size_t i = 0; i < n; i++) {
 		int64_t bytes;
 		void *p;
 
-		if (list[i].handle && !b.get_data_ptr(list[i].handle, &p) && !storage_size(list[i].handle, &bytes) && p)
+		if (list[i].handle && !b.get_data_ptr(list[i].handle, &p) &&
+		    !storage_size(list[i].handle, &bytes) && p)
 			b.add_constants(p, (uint64_t)bytes);
 	}
 }
 
 static void feed_blob(const char *package)
 {
-	int32_t (*update)(void *, const uint8_t *) =
-		(int32_t(*)(void *, const uint8_t *))symbol("AOTInductorModelUpdateConstantsFromBlob");
+	int32_t (*update)(void *, const uint8_t *) = (int32_t(*)(void *, const uint8_t *))symbol(
+		"AOTInductorModelUpdateConstantsFromBlob");
 	char part[256];
 	uint64_t bytes;
 	void *blob;
@@ -157,24 +163,29 @@ static void feed_blob(const char *package)
 
 static int32_t safetensors_dtype(const char *s)
 {
-	return !strcmp(s, "F32") ? PB_RT_F32 : !strcmp(s, "F64") ? PB_RT_F64 : !strcmp(s, "I64") ? PB_RT_I64 : -1;
+	return !strcmp(s, "F32")   ? PB_RT_F32
+	       : !strcmp(s, "F64") ? PB_RT_F64
+	       : !strcmp(s, "I64") ? PB_RT_I64
+				   : -1;
 }
 
 static const char *internal_name(const char *fqn)
 {
 	int32_t (*count)(void *, size_t *) =
 		(int32_t(*)(void *, size_t *))symbol("AOTInductorModelContainerGetNumConstants");
-	int32_t (*get_name)(void *, size_t, const char **) =
-		(int32_t(*)(void *, size_t, const char **))symbol("AOTInductorModelContainerGetConstantName");
+	int32_t (*get_name)(void *, size_t, const char **) = (int32_t(*)(
+		void *, size_t, const char **))symbol("AOTInductorModelContainerGetConstantName");
 	int32_t (*get_fqn)(void *, size_t, const char **) =
-		(int32_t(*)(void *, size_t, const char **))symbol("AOTInductorModelContainerGetConstantOriginalFQN");
+		(int32_t(*)(void *, size_t, const char **))symbol(
+			"AOTInductorModelContainerGetConstantOriginalFQN");
 	const char *have, *name;
 	size_t n;
 
 	if (count(container, &n))
 		return NULL;
 	for (size_t i = 0; i < n; i++)
-		if (!get_fqn(container, i, &have) && strcmp(have, fqn) == 0 && !get_name(container, i, &name))
+		if (!get_fqn(container, i, &have) && strcmp(have, fqn) == 0 &&
+		    !get_name(container, i, &name))
 			return name;
 	return NULL;
 }
@@ -205,8 +216,10 @@ static void feed_safetensors(const char *path)
 	fclose(f);
 	memcpy(&header_bytes, data, 8);
 	json = json_loadb((char *)data + 8, header_bytes, 0, NULL);
-	json_object_foreach(json, fqn, row) {
-		json_t *shape = json_object_get(row, "shape"), *at = json_object_get(row, "data_offsets");
+	json_object_foreach(json, fqn, row)
+	{
+		json_t *shape = json_object_get(row, "shape"),
+		       *at = json_object_get(row, "data_offsets");
 		int64_t sizes[8], strides[8], step = 1;
 		int nd = (int)json_array_size(shape);
 		uint64_t begin, bytes;
@@ -223,9 +236,10 @@ static void feed_safetensors(const char *path)
 		bytes = (uint64_t)json_integer_value(json_array_get(at, 1)) - begin;
 		copy = aligned_alloc(64, (bytes + 127) & ~63ull); /* lives as long as the model */
 		memcpy(copy, data + 8 + header_bytes + begin, bytes);
-		if (b.create_from_blob(copy, nd, sizes, strides, 0,
-				       safetensors_dtype(json_string_value(json_object_get(row, "dtype"))), 0, -1,
-				       &pairs[n].handle, 0, NULL, 0))
+		if (b.create_from_blob(
+			    copy, nd, sizes, strides, 0,
+			    safetensors_dtype(json_string_value(json_object_get(row, "dtype"))), 0,
+			    -1, &pairs[n].handle, 0, NULL, 0))
 			die("a constant is not supported");
 		n++;
 	}
@@ -247,8 +261,8 @@ static void load_model(const char *package)
 		die(dlerror());
 	make = (int32_t(*)(void **, size_t, const char *, const char *))symbol(
 		"AOTInductorModelContainerCreateWithDevice");
-	run = (int32_t(*)(void *, AtenTensorHandle *, size_t, AtenTensorHandle *, size_t, void *, void *))symbol(
-		"AOTInductorModelContainerRunSingleThreaded");
+	run = (int32_t(*)(void *, AtenTensorHandle *, size_t, AtenTensorHandle *, size_t, void *,
+			  void *))symbol("AOTInductorModelContainerRunSingleThreaded");
 	if (!make || !run || make(&container, 1, "cpu", NULL))
 		die("the container cannot be made");
 	count = (int32_t(*)(void *, size_t *))symbol("AOTInductorModelContainerGetNumInputs");
@@ -258,7 +272,8 @@ static void load_model(const char *package)
 	if (count(container, &n_out) || n_in > MAX_TENSORS || n_out > MAX_TENSORS)
 		die("too many tensors");
 	feed_blob(package);
-	snprintf(beside, sizeof(beside), "%.*s/constants.safetensors", (int)(strrchr(package, '/') - package), package);
+	snprintf(beside, sizeof(beside), "%.*s/constants.safetensors",
+		 (int)(strrchr(package, '/') - package), package);
 	feed_safetensors(beside);
 	promise_constants();
 }
@@ -268,8 +283,8 @@ static void load_model(const char *package)
 static void make_inputs(const struct npy *in, AtenTensorHandle *h)
 {
 	for (size_t i = 0; i < n_in; i++)
-		if (b.create_from_blob(in[i].data, in[i].ndim, in[i].sizes, in[i].strides, 0, in[i].dtype, 0, -1, &h[i], 0,
-				       NULL, 0))
+		if (b.create_from_blob(in[i].data, in[i].ndim, in[i].sizes, in[i].strides, 0,
+				       in[i].dtype, 0, -1, &h[i], 0, NULL, 0))
 			die("an input cannot be made");
 }
 
@@ -316,7 +331,8 @@ static double one_call(const struct npy *in, AtenTensorHandle *out)
 
 static int by_value(const void *x, const void *y)
 {
-	return (*(const double *)x > *(const double *)y) - (*(const double *)x < *(const double *)y);
+	return (*(const double *)x > *(const double *)y) -
+	       (*(const double *)x < *(const double *)y);
 }
 
 static void time_calls(const struct npy *in)
@@ -333,14 +349,14 @@ static void time_calls(const struct npy *in)
 			us[i] = now_us() - begin;
 	}
 	qsort(us, (size_t)n_calls, sizeof(*us), by_value);
-	printf("p50 %.2f us, p90 %.2f us, p99 %.2f us, least %.2f us\n", us[n_calls / 2], us[n_calls * 9 / 10],
-	       us[n_calls * 99 / 100], us[0]);
+	printf("p50 %.2f us, p90 %.2f us, p99 %.2f us, least %.2f us\n", us[n_calls / 2],
+	       us[n_calls * 9 / 10], us[n_calls * 99 / 100], us[0]);
 	free(us);
 }
 
 /* Element @i of the logical order, as double; complex numbers are not in the fixtures. */
-static double value_at(const void *data, int32_t dtype, const int64_t *sizes, const int64_t *strides, int64_t ndim,
-		       int64_t i)
+static double value_at(const void *data, int32_t dtype, const int64_t *sizes,
+		       const int64_t *strides, int64_t ndim, int64_t i)
 {
 	static const uint8_t size_of[] = {1, 1, 2, 4, 8, 2, 4, 8, 4, 8, 16, 1};
 	const int64_t elem = dtype == PB_RT_BF16 || dtype == PB_RT_U16 ? 2 : size_of[dtype];
@@ -351,7 +367,8 @@ static double value_at(const void *data, int32_t dtype, const int64_t *sizes, co
 		at += i % sizes[d] * strides[d];
 		i /= sizes[d];
 	}
-	return pb_rt_convert(&v, PB_RT_F64, 1, (const char *)data + at * elem, dtype, 1, 1) ? NAN : v;
+	return pb_rt_convert(&v, PB_RT_F64, 1, (const char *)data + at * elem, dtype, 1, 1) ? NAN
+											    : v;
 }
 
 static bool same(double got, double want)
@@ -394,7 +411,8 @@ static int compare(size_t i, AtenTensorHandle t, const struct npy *want, bool ha
 			worst = fabs(g - w);
 	}
 	if (bad)
-		printf("  out%zu: %lld of %lld differ, worst %g\n", i, (long long)bad, (long long)n, worst);
+		printf("  out%zu: %lld of %lld differ, worst %g\n", i, (long long)bad, (long long)n,
+		       worst);
 	return bad != 0;
 }
 
@@ -504,10 +522,12 @@ static int run_fixture(const char *dir)
 	cases = json_object_get(m, "cases");
 	if (!cases) {
 		snprintf(in, sizeof(in), "%s/%s", dir, json_string_value(json_object_get(m, "in")));
-		snprintf(out, sizeof(out), "%s/%s", dir, json_string_value(json_object_get(m, "out")));
+		snprintf(out, sizeof(out), "%s/%s", dir,
+			 json_string_value(json_object_get(m, "out")));
 		return run_case(in, out, json_object_get(m, "dtypes_in"), 3);
 	}
-	json_array_foreach(cases, i, one) {
+	json_array_foreach(cases, i, one)
+	{
 		snprintf(in, sizeof(in), "%s/in%s.npz", dir, json_string_value(one));
 		snprintf(out, sizeof(out), "%s/out%s.npz", dir, json_string_value(one));
 		rc |= run_case(in, out, json_object_get(m, "dtypes_in"), in_sequence ? 1 : 3);
@@ -517,9 +537,10 @@ static int run_fixture(const char *dir)
 
 static void parse(int argc, char **argv)
 {
-	static const struct option options[] = {{"runtime", 1, 0, 'r'}, {"model", 1, 0, 'm'},	   {"threads", 1, 0, 't'},
-						{"rtol", 1, 0, 'R'},	{"atol", 1, 0, 'A'},	   {"no-window", 0, 0, 'w'},
-						{"no-pack", 0, 0, 'p'}, {"call-only", 0, 0, 'c'}, {0, 0, 0, 0}};
+	static const struct option options[] = {
+		{"runtime", 1, 0, 'r'}, {"model", 1, 0, 'm'},	  {"threads", 1, 0, 't'},
+		{"rtol", 1, 0, 'R'},	{"atol", 1, 0, 'A'},	  {"no-window", 0, 0, 'w'},
+		{"no-pack", 0, 0, 'p'}, {"call-only", 0, 0, 'c'}, {0, 0, 0, 0}};
 
 	for (int c; (c = getopt_long(argc, argv, "n:", options, NULL)) != -1;) {
 		switch (c) {
@@ -568,12 +589,14 @@ int main(int argc, char **argv)
 		die("usage: rt_host [options] FIXTURE | PACKAGE IN.npz [OUT.npz]");
 	if (pb_backend_load(&b, runtime_path, &e) || pb_backend_warm_up(&b, n_threads, &e))
 		die(e.text);
-	window = mmap(NULL, window_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	window = mmap(NULL, window_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
 	if (argc - optind == 1) {
 		rc = run_fixture(argv[optind]);
 	} else {
 		load_model(argv[optind]);
-		rc = run_case(argv[optind + 1], argc - optind == 3 ? argv[optind + 2] : NULL, NULL, 1);
+		rc = run_case(argv[optind + 1], argc - optind == 3 ? argv[optind + 2] : NULL, NULL,
+			      1);
 	}
 	printf("%s: %s\n", argv[optind], rc ? "DIFFERS" : "ok");
 	fflush(stdout);

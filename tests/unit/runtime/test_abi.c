@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The C ABI as generated code and containers use it: offsets in elements, NULL shapes, identity of handles, errors. */
+/* The C ABI as generated code and containers use it: offsets in elements, NULL shapes, identity of
+ * handles, errors. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,19 +17,22 @@
 #include "tests/unit/runtime/draw.h"
 
 #define OK(call) assert_int_equal(0, (call))
-#define FAILS(call, text)                                                                     \
-	do {                                                                                  \
-		pb_rt_clear_error();                                                          \
-		assert_int_equal(1, (call));                                                  \
-		if (!strstr(torch_exception_get_what_without_backtrace(), (text)))            \
-			fail_msg("the error is: %s", torch_exception_get_what_without_backtrace()); \
+#define FAILS(call, text)                                                          \
+	do {                                                                       \
+		pb_rt_clear_error();                                               \
+		assert_int_equal(1, (call));                                       \
+		if (!strstr(torch_exception_get_what_without_backtrace(), (text))) \
+			fail_msg("the error is: %s",                               \
+				 torch_exception_get_what_without_backtrace());    \
 	} while (0)
 
-static AtenTensorHandle blob(float *data, int64_t ndim, const int64_t *sizes, const int64_t *strides, int64_t offset)
+static AtenTensorHandle blob(float *data, int64_t ndim, const int64_t *sizes,
+			     const int64_t *strides, int64_t offset)
 {
 	AtenTensorHandle t;
 
-	OK(aoti_torch_create_tensor_from_blob_v2(data, ndim, sizes, strides, offset, PB_RT_F32, 0, -1, &t, 0, NULL, 0));
+	OK(aoti_torch_create_tensor_from_blob_v2(data, ndim, sizes, strides, offset, PB_RT_F32, 0,
+						 -1, &t, 0, NULL, 0));
 	return t;
 }
 
@@ -118,11 +122,15 @@ static void test_wrong_arguments(void **state)
 
 	(void)state;
 	FAILS(aoti_torch_empty_strided(1, &one, &one, PB_RT_F32, 1, 0, &t), "device type 1");
-	FAILS(aoti_torch_create_tensor_from_blob(memory, 1, &one, &one, 0, PB_RT_F32, 1, 0, &t), "device type 1");
-	FAILS(aoti_torch_create_tensor_from_blob(memory, 1, &one, &one, -1, PB_RT_F32, 0, 0, &t), "negative offset");
-	FAILS(aoti_torch_create_tensor_from_blob_v2(memory, 1, &one, &one, 0, PB_RT_F32, 0, 0, &t, 3, NULL, 0),
+	FAILS(aoti_torch_create_tensor_from_blob(memory, 1, &one, &one, 0, PB_RT_F32, 1, 0, &t),
+	      "device type 1");
+	FAILS(aoti_torch_create_tensor_from_blob(memory, 1, &one, &one, -1, PB_RT_F32, 0, 0, &t),
+	      "negative offset");
+	FAILS(aoti_torch_create_tensor_from_blob_v2(memory, 1, &one, &one, 0, PB_RT_F32, 0, 0, &t,
+						    3, NULL, 0),
 	      "layout 3");
-	FAILS(aoti_torch_create_tensor_from_blob(NULL, 1, &one, &one, 0, PB_RT_F32, 0, 0, &t), "no memory");
+	FAILS(aoti_torch_create_tensor_from_blob(NULL, 1, &one, &one, 0, PB_RT_F32, 0, 0, &t),
+	      "no memory");
 	FAILS(aoti_torch_empty_strided(1, &one, &one, 99, 0, 0, &t), "dtype number 99");
 }
 
@@ -184,7 +192,8 @@ static void test_views(void **state)
 	OK(aoti_torch_as_strided(t, (int64_t[]){2, 2}, (int64_t[]){1, 1}, &v));
 	assert_ptr_equal(data_of(v), memory + 3);
 	OK(aoti_torch_delete_tensor_object(v));
-	FAILS(aoti_torch_as_strided(t, (int64_t[]){2, 2}, (int64_t[]){1, 100}, &v), "out of bounds");
+	FAILS(aoti_torch_as_strided(t, (int64_t[]){2, 2}, (int64_t[]){1, 100}, &v),
+	      "out of bounds");
 	FAILS(aoti_torch__alloc_from_pool(t, 16, PB_RT_F64, 1, sizes, strides, &v), "pool");
 	OK(aoti_torch_aten_narrow(t, 1, -2, 2, &v));
 	assert_ptr_equal(data_of(v), memory + 3 + 4);
@@ -200,7 +209,8 @@ static void test_views(void **state)
 	OK(aoti_torch__alloc_from_pool(t, 16, PB_RT_F64, 1, (int64_t[]){2}, (int64_t[]){1}, &v));
 	assert_ptr_equal(data_of(v), memory + 4);
 	OK(aoti_torch_delete_tensor_object(v));
-	FAILS(aoti_torch__alloc_from_pool(t, 12, PB_RT_F64, 1, (int64_t[]){2}, (int64_t[]){1}, &v), "whole elements");
+	FAILS(aoti_torch__alloc_from_pool(t, 12, PB_RT_F64, 1, (int64_t[]){2}, (int64_t[]){1}, &v),
+	      "whole elements");
 	OK(aoti_torch_delete_tensor_object(t));
 }
 
@@ -270,7 +280,8 @@ static void test_clone_keeps_dense_strides(void **state)
 		for (int64_t a = 0; a < 2; a++)
 			for (int64_t b = 0; b < 3; b++)
 				for (int64_t d = 0; d < 4; d++)
-					assert_true(get(c, (int64_t[]){a, b, d}, 3) == get(t, (int64_t[]){a, b, d}, 3));
+					assert_true(get(c, (int64_t[]){a, b, d}, 3) ==
+						    get(t, (int64_t[]){a, b, d}, 3));
 		OK(aoti_torch_delete_tensor_object(c));
 		OK(aoti_torch_clone_preserve_strides(t, &c));
 		OK(aoti_torch_get_strides(c, &list));
@@ -341,7 +352,8 @@ static void test_filling(void **state)
 	assert_true(((float *)data_of(n))[4] == 0);
 	OK(aoti_torch_copy_(n, t->storage ? n : t, 0));
 	OK(aoti_torch_delete_tensor_object(n));
-	FAILS(aoti_torch_aten_new_empty(t, (int64_t[]){5}, 1, NULL, NULL, &meta, -1, NULL, &n), "CPU");
+	FAILS(aoti_torch_aten_new_empty(t, (int64_t[]){5}, 1, NULL, NULL, &meta, -1, NULL, &n),
+	      "CPU");
 	OK(aoti_torch_delete_tensor_object(t));
 }
 
@@ -358,7 +370,8 @@ static void test_mm_plus_mm(void **state)
 			double want = 0;
 
 			for (int64_t k = 0; k < 4; k++)
-				want += 2 * get(a, (int64_t[]){i, k}, 2) * get(b, (int64_t[]){k, j}, 2);
+				want += 2 * get(a, (int64_t[]){i, k}, 2) *
+					get(b, (int64_t[]){k, j}, 2);
 			assert_true(fabs(want - get(out, (int64_t[]){i, j}, 2)) < 1e-5);
 		}
 	OK(aoti_torch_delete_tensor_object(a));
@@ -444,7 +457,8 @@ static void test_errors_are_cleared_by_a_run(void **state)
 	AtenTensorHandle t;
 
 	(void)state;
-	assert_int_equal(1, aoti_torch_empty_strided(1, (int64_t[]){-1}, NULL, PB_RT_F32, 0, 0, &t));
+	assert_int_equal(1,
+			 aoti_torch_empty_strided(1, (int64_t[]){-1}, NULL, PB_RT_F32, 0, 0, &t));
 	assert_string_not_equal(torch_exception_get_what_without_backtrace(), "");
 	pb_rt_run_begin(NULL, 0);
 	assert_string_equal(torch_exception_get_what_without_backtrace(), "");

@@ -133,7 +133,8 @@ static void test_limit(void **state)
 	assert_null(pb_rt_block_new(UINT64_C(1) << 62));
 }
 
-/* Whatever allocation is refused, an operation fails cleanly, and works again when there is memory. */
+/* Whatever allocation is refused, an operation fails cleanly, and works again when there is memory.
+ */
 static void test_every_refusal_is_an_error(void **state)
 {
 	int refusals = 0;
@@ -149,7 +150,8 @@ static void test_every_refusal_is_an_error(void **state)
 		pb_rt_set_memory_limit(base + room);
 		a = pb_rt_empty(PB_RT_F32, 2, (int64_t[]){16, 16}, NULL);
 		if (a && !aoti_torch_zero_(a) && !aoti_torch_clone(a, &c))
-			(void)aoti_torch__reinterpret_tensor(a, 1, (int64_t[]){256}, (int64_t[]){1}, 0, &v);
+			(void)aoti_torch__reinterpret_tensor(a, 1, (int64_t[]){256}, (int64_t[]){1},
+							     0, &v);
 		pb_rt_set_memory_limit(0);
 		if (!v) {
 			refusals++;
@@ -255,7 +257,8 @@ static void test_other_sequences_are_only_slower(void **state)
 	assert_false(in_window(out[0]));
 	delete_two(out);
 	pb_rt_delete(kept);
-	/* The first two were learnt. An output that is a view, one that is given twice, and none. */
+	/* The first two were learnt. An output that is a view, one that is given twice, and none.
+	 */
 	pb_rt_run_begin(window, sizeof(window));
 	out[0] = floats(4);
 	out[1] = pb_rt_alias(out[0], 1, (int64_t[]){2}, NULL, 1);

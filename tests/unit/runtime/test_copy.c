@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tensor.copy_ against element by element loops: every pair of types, drawn layouts, broadcasting, float8 by search. */
+/* Tensor.copy_ against element by element loops: every pair of types, drawn layouts, broadcasting,
+ * float8 by search. */
 #include <complex.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +12,9 @@
 #include "runtime/hooks.h"
 #include "tests/unit/runtime/draw.h"
 
-static const int32_t dtypes[] = {PB_RT_U8,  PB_RT_I8,	PB_RT_I16, PB_RT_I32, PB_RT_I64,  PB_RT_F16, PB_RT_F32, PB_RT_F64,
-				 PB_RT_C32, PB_RT_C64, PB_RT_C128, PB_RT_BOOL, PB_RT_BF16, PB_RT_U16, PB_RT_U32, PB_RT_U64};
+static const int32_t dtypes[] = {
+	PB_RT_U8,  PB_RT_I8,  PB_RT_I16,  PB_RT_I32,  PB_RT_I64,  PB_RT_F16, PB_RT_F32, PB_RT_F64,
+	PB_RT_C32, PB_RT_C64, PB_RT_C128, PB_RT_BOOL, PB_RT_BF16, PB_RT_U16, PB_RT_U32, PB_RT_U64};
 #define N_DTYPES ((int)(sizeof(dtypes) / sizeof(dtypes[0])))
 
 static float bf16_value(uint16_t bits)
@@ -40,79 +42,79 @@ static bool is_complex(int32_t dtype)
 }
 
 /* One element converted by C's own rules, straight from one type to the other. */
-#define STORE_AS(type)              \
-	do {                        \
-		type out = (type)v;   \
+#define STORE_AS(type)                          \
+	do {                                    \
+		type out = (type)v;             \
 		memcpy(dst, &out, sizeof(out)); \
 	} while (0)
-#define STORE_EACH(re, im, from_complex)                                     \
-	do {                                                                 \
-		const __typeof__(re) v = (re);                               \
-		switch (to) {                                                \
-		case PB_RT_U8:                                               \
-			STORE_AS(uint8_t);                                   \
-			break;                                               \
-		case PB_RT_I8:                                               \
-			STORE_AS(int8_t);                                    \
-			break;                                               \
-		case PB_RT_I16:                                              \
-			STORE_AS(int16_t);                                   \
-			break;                                               \
-		case PB_RT_I32:                                              \
-			STORE_AS(int32_t);                                   \
-			break;                                               \
-		case PB_RT_I64:                                              \
-			STORE_AS(int64_t);                                   \
-			break;                                               \
-		case PB_RT_U16:                                              \
-			STORE_AS(uint16_t);                                  \
-			break;                                               \
-		case PB_RT_U32:                                              \
-			STORE_AS(uint32_t);                                  \
-			break;                                               \
-		case PB_RT_U64:                                              \
-			STORE_AS(uint64_t);                                  \
-			break;                                               \
-		case PB_RT_F32:                                              \
-			STORE_AS(float);                                     \
-			break;                                               \
-		case PB_RT_F64:                                              \
-			STORE_AS(double);                                    \
-			break;                                               \
-		case PB_RT_F16: {                                            \
-			_Float16 out = (_Float16)(float)v;                     \
-			memcpy(dst, &out, 2);                                  \
-			break;                                               \
-		}                                                            \
-		case PB_RT_BF16: {                                           \
-			uint16_t out = bf16_bits((float)v);                    \
-			memcpy(dst, &out, 2);                                  \
-			break;                                               \
-		}                                                            \
-		case PB_RT_C32: {                                            \
+#define STORE_EACH(re, im, from_complex)                                               \
+	do {                                                                           \
+		const __typeof__(re) v = (re);                                         \
+		switch (to) {                                                          \
+		case PB_RT_U8:                                                         \
+			STORE_AS(uint8_t);                                             \
+			break;                                                         \
+		case PB_RT_I8:                                                         \
+			STORE_AS(int8_t);                                              \
+			break;                                                         \
+		case PB_RT_I16:                                                        \
+			STORE_AS(int16_t);                                             \
+			break;                                                         \
+		case PB_RT_I32:                                                        \
+			STORE_AS(int32_t);                                             \
+			break;                                                         \
+		case PB_RT_I64:                                                        \
+			STORE_AS(int64_t);                                             \
+			break;                                                         \
+		case PB_RT_U16:                                                        \
+			STORE_AS(uint16_t);                                            \
+			break;                                                         \
+		case PB_RT_U32:                                                        \
+			STORE_AS(uint32_t);                                            \
+			break;                                                         \
+		case PB_RT_U64:                                                        \
+			STORE_AS(uint64_t);                                            \
+			break;                                                         \
+		case PB_RT_F32:                                                        \
+			STORE_AS(float);                                               \
+			break;                                                         \
+		case PB_RT_F64:                                                        \
+			STORE_AS(double);                                              \
+			break;                                                         \
+		case PB_RT_F16: {                                                      \
+			_Float16 out = (_Float16)(float)v;                             \
+			memcpy(dst, &out, 2);                                          \
+			break;                                                         \
+		}                                                                      \
+		case PB_RT_BF16: {                                                     \
+			uint16_t out = bf16_bits((float)v);                            \
+			memcpy(dst, &out, 2);                                          \
+			break;                                                         \
+		}                                                                      \
+		case PB_RT_C32: {                                                      \
 			_Float16 out[2] = {(_Float16)(float)v, (_Float16)(float)(im)}; \
-			memcpy(dst, out, 4);                                   \
-			break;                                               \
-		}                                                            \
-		case PB_RT_C64: {                                            \
-			float out[2] = {(float)v, (float)(im)};                \
-			memcpy(dst, out, 8);                                   \
-			break;                                               \
-		}                                                            \
-		case PB_RT_C128: {                                           \
-			double out[2] = {(double)v, (double)(im)};             \
-			memcpy(dst, out, 16);                                  \
-			break;                                               \
-		}                                                            \
-		default:                                                     \
-			*(uint8_t *)dst = v != 0 || (from_complex && (im) != 0); \
-		}                                                            \
+			memcpy(dst, out, 4);                                           \
+			break;                                                         \
+		}                                                                      \
+		case PB_RT_C64: {                                                      \
+			float out[2] = {(float)v, (float)(im)};                        \
+			memcpy(dst, out, 8);                                           \
+			break;                                                         \
+		}                                                                      \
+		case PB_RT_C128: {                                                     \
+			double out[2] = {(double)v, (double)(im)};                     \
+			memcpy(dst, out, 16);                                          \
+			break;                                                         \
+		}                                                                      \
+		default:                                                               \
+			*(uint8_t *)dst = v != 0 || (from_complex && (im) != 0);       \
+		}                                                                      \
 	} while (0)
-#define LOAD_AS(type)                            \
-	do {                                     \
-		type x;                          \
-		memcpy(&x, src, sizeof(x));      \
-		STORE_EACH(x, 0, false);         \
+#define LOAD_AS(type)                       \
+	do {                                \
+		type x;                     \
+		memcpy(&x, src, sizeof(x)); \
+		STORE_EACH(x, 0, false);    \
 	} while (0)
 
 static void naive_convert(void *dst, int32_t to, const void *src, int32_t from)
@@ -175,10 +177,12 @@ static void naive_convert(void *dst, int32_t to, const void *src, int32_t from)
 	}
 }
 
-/* Values that fit every type (floats too large for an integer are the next test), with what rounds twice if done wrong. */
+/* Values that fit every type (floats too large for an integer are the next test), with what rounds
+ * twice if done wrong. */
 static void fill_values(void *data, int32_t dtype, int64_t n)
 {
-	static const double reals[] = {0, 1, 0.5, 1.5, 2.5, 3.75, 100.99, 126, 1e-5, 0.0999755859375, 65, 33.33};
+	static const double reals[] = {
+		0, 1, 0.5, 1.5, 2.5, 3.75, 100.99, 126, 1e-5, 0.0999755859375, 65, 33.33};
 	static const int64_t ints[] = {0, 1, 2, 100, 127, 64};
 	const size_t size = pb_rt_dtype_size(dtype);
 
@@ -197,14 +201,16 @@ static void fill_values(void *data, int32_t dtype, int64_t n)
 			naive_convert(p, dtype, &re, PB_RT_F64);
 	}
 	if (dtype == PB_RT_I64 && n > 3) {
-		((int64_t *)data)[0] = INT64_C(0x1000000800000001); /* float32 of this through double is wrong */
+		((int64_t *)data)[0] =
+			INT64_C(0x1000000800000001); /* float32 of this through double is wrong */
 		((int64_t *)data)[1] = -5;
 		((int64_t *)data)[2] = INT64_MIN;
 	}
 	if (dtype == PB_RT_U64 && n > 3)
 		((uint64_t *)data)[0] = UINT64_C(0xfffffffffffff801);
 	if (dtype == PB_RT_F64 && n > 3)
-		((double *)data)[0] = 1.00048828125 + 1e-12; /* float16: PyTorch rounds through float32 */
+		((double *)data)[0] =
+			1.00048828125 + 1e-12; /* float16: PyTorch rounds through float32 */
 }
 
 static void test_every_pair_of_types(void **state)
@@ -215,15 +221,19 @@ static void test_every_pair_of_types(void **state)
 	for (int i = 0; i < N_DTYPES; i++) {
 		for (int k = 0; k < N_DTYPES; k++) {
 			const int64_t src_step = draw_int(1, 3), dst_step = draw_int(1, 3);
-			const size_t from = pb_rt_dtype_size(dtypes[i]), to = pb_rt_dtype_size(dtypes[k]);
+			const size_t from = pb_rt_dtype_size(dtypes[i]),
+				     to = pb_rt_dtype_size(dtypes[k]);
 			char *src = calloc(N * 3, from), *dst = calloc(N * 3, to), want[16];
 
 			fill_values(src, dtypes[i], N * 3);
-			assert_int_equal(0, pb_rt_convert(dst, dtypes[k], dst_step, src, dtypes[i], src_step, N));
+			assert_int_equal(0, pb_rt_convert(dst, dtypes[k], dst_step, src, dtypes[i],
+							  src_step, N));
 			for (int64_t e = 0; e < N; e++) {
-				naive_convert(want, dtypes[k], src + (size_t)(e * src_step) * from, dtypes[i]);
+				naive_convert(want, dtypes[k], src + (size_t)(e * src_step) * from,
+					      dtypes[i]);
 				if (memcmp(want, dst + (size_t)(e * dst_step) * to, to) != 0)
-					fail_msg("element %d, %s to %s", (int)e, pb_rt_dtype_name(dtypes[i]),
+					fail_msg("element %d, %s to %s", (int)e,
+						 pb_rt_dtype_name(dtypes[i]),
 						 pb_rt_dtype_name(dtypes[k]));
 			}
 			free(src);
@@ -236,7 +246,8 @@ static void test_every_pair_of_types(void **state)
 static void test_out_of_range(void **state)
 {
 	const float v[] = {3e9f, -3e9f, 1e30f, -1e30f, NAN, INFINITY, -1, 255.5f};
-	const int32_t i32[] = {INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN, -1, 255};
+	const int32_t i32[] = {INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN,
+			       INT32_MIN, INT32_MIN, -1,	255};
 	int32_t got32[8];
 	int64_t got64[8];
 	uint8_t got8[8];
@@ -249,7 +260,8 @@ static void test_out_of_range(void **state)
 	assert_true(got64[0] == 3000000000 && got64[1] == -3000000000);
 	assert_true(got64[2] == INT64_MIN && got64[4] == INT64_MIN && got64[6] == -1);
 	assert_int_equal(0, pb_rt_convert(got32, PB_RT_U32, 1, v, PB_RT_F32, 1, 8));
-	assert_true((uint32_t)got32[0] == 3000000000u && got32[1] == INT32_MIN && got32[2] == 0 && got32[5] == 0);
+	assert_true((uint32_t)got32[0] == 3000000000u && got32[1] == INT32_MIN && got32[2] == 0 &&
+		    got32[5] == 0);
 	assert_int_equal(0, pb_rt_convert(got64, PB_RT_U64, 1, v, PB_RT_F32, 1, 8));
 	assert_true(got64[2] == 0 && got64[3] == INT64_MIN && got64[5] == 0 && got64[6] == -1);
 	assert_int_equal(0, pb_rt_convert(got8, PB_RT_U8, 1, v, PB_RT_F32, 1, 8));
@@ -274,16 +286,19 @@ static void copy_and_compare(struct pb_rt_tensor *dst, const struct pb_rt_tensor
 			i /= dst->sizes[d];
 		}
 		naive_convert(want, dst->dtype,
-			      (char *)pb_rt_data(src) + index_of(src, at, n) * (int64_t)pb_rt_dtype_size(src->dtype),
+			      (char *)pb_rt_data(src) +
+				      index_of(src, at, n) * (int64_t)pb_rt_dtype_size(src->dtype),
 			      src->dtype);
-		got = (char *)pb_rt_data(dst) + index_of(dst, at, n) * (int64_t)pb_rt_dtype_size(dst->dtype);
+		got = (char *)pb_rt_data(dst) +
+		      index_of(dst, at, n) * (int64_t)pb_rt_dtype_size(dst->dtype);
 		assert_memory_equal(got, want, pb_rt_dtype_size(dst->dtype));
 	}
 }
 
 static void test_drawn_layouts(void **state)
 {
-	static const int32_t few[] = {PB_RT_F32, PB_RT_F32, PB_RT_BF16, PB_RT_I64, PB_RT_U8, PB_RT_F64};
+	static const int32_t few[] = {PB_RT_F32, PB_RT_F32, PB_RT_BF16,
+				      PB_RT_I64, PB_RT_U8,  PB_RT_F64};
 
 	(void)state;
 	for (int round = 0; round < 2000; round++) {
@@ -297,7 +312,8 @@ static void test_drawn_layouts(void **state)
 		}
 		dst = draw_tensor(few[draw_int(0, 5)], n, sizes, false);
 		src = draw_tensor(few[draw_int(0, 5)], n - less, src_sizes + less, true);
-		for (int64_t i = 0; i < (int64_t)(src->storage->bytes / pb_rt_dtype_size(src->dtype)); i++)
+		for (int64_t i = 0;
+		     i < (int64_t)(src->storage->bytes / pb_rt_dtype_size(src->dtype)); i++)
 			set_at(src, i - src->offset, fabs(get_at(src, i - src->offset)));
 		copy_and_compare(dst, src);
 		pb_rt_delete(dst);
@@ -318,7 +334,8 @@ static void test_gaps_are_kept(void **state)
 	*(int32_t *)pb_rt_data(src) = 7;
 	assert_int_equal(0, pb_rt_copy(dst, src));
 	for (int i = 0; i < 20; i++)
-		assert_int_equal(v[i], i % 6 == 1 || (i % 6 == 3 && i < 18) ? (i == 19 ? -1 : 7) : -1);
+		assert_int_equal(v[i],
+				 i % 6 == 1 || (i % 6 == 3 && i < 18) ? (i == 19 ? -1 : 7) : -1);
 	pb_rt_delete(dst);
 	pb_rt_delete(base);
 	pb_rt_delete(src);
@@ -328,7 +345,8 @@ static void test_wrong_shapes(void **state)
 {
 	struct pb_rt_tensor *a = draw_contiguous(PB_RT_F32, 2, (int64_t[]){2, 3});
 	struct pb_rt_tensor *b = draw_contiguous(PB_RT_F32, 2, (int64_t[]){3, 2});
-	struct pb_rt_tensor *c = draw_contiguous(PB_RT_F32, 3, (int64_t[]){2, 2, 3}), *u = pb_rt_uninitialized();
+	struct pb_rt_tensor *c = draw_contiguous(PB_RT_F32, 3, (int64_t[]){2, 2, 3}),
+			    *u = pb_rt_uninitialized();
 
 	(void)state;
 	assert_int_equal(1, pb_rt_copy(a, b));
@@ -346,7 +364,8 @@ static void test_wrong_shapes(void **state)
 
 /* ---- float8 ---- */
 
-static const int32_t f8_types[] = {PB_RT_F8_E5M2, PB_RT_F8_E4M3FN, PB_RT_F8_E5M2FNUZ, PB_RT_F8_E4M3FNUZ};
+static const int32_t f8_types[] = {PB_RT_F8_E5M2, PB_RT_F8_E4M3FN, PB_RT_F8_E5M2FNUZ,
+				   PB_RT_F8_E4M3FNUZ};
 
 static void test_f8_round_trip(void **state)
 {
@@ -365,7 +384,8 @@ static void test_f8_round_trip(void **state)
 			if (!isnan(v))
 				assert_int_equal(pb_rt_f8_from_float(v, f8_types[k]), bits);
 			else
-				assert_true(isnan(pb_rt_f8_to_float(pb_rt_f8_from_float(v, f8_types[k]), f8_types[k])));
+				assert_true(isnan(pb_rt_f8_to_float(
+					pb_rt_f8_from_float(v, f8_types[k]), f8_types[k])));
 		}
 }
 
@@ -393,17 +413,21 @@ static void test_f8_rounds_to_nearest_even(void **state)
 
 			if (!(v < 224)) /* all types go further */
 				continue;
-			assert_int_equal(pb_rt_f8_from_float(v, f8_types[k]), nearest(v, f8_types[k]));
+			assert_int_equal(pb_rt_f8_from_float(v, f8_types[k]),
+					 nearest(v, f8_types[k]));
 			if (pb_rt_f8_from_float(v, f8_types[k]))
-				assert_int_equal(pb_rt_f8_from_float(-v, f8_types[k]), nearest(v, f8_types[k]) | 0x80);
+				assert_int_equal(pb_rt_f8_from_float(-v, f8_types[k]),
+						 nearest(v, f8_types[k]) | 0x80);
 		}
 	assert_int_equal(pb_rt_f8_from_float(1e9f, PB_RT_F8_E5M2), 0x7c);
-	assert_int_equal(pb_rt_f8_from_float(1e9f, PB_RT_F8_E4M3FN), 0x7e); /* saturates, unlike older versions */
+	assert_int_equal(pb_rt_f8_from_float(1e9f, PB_RT_F8_E4M3FN),
+			 0x7e); /* saturates, unlike older versions */
 	assert_int_equal(pb_rt_f8_from_float(-INFINITY, PB_RT_F8_E4M3FN), 0xfe);
 	assert_int_equal(pb_rt_f8_from_float(NAN, PB_RT_F8_E4M3FN), 0x7f);
 	assert_int_equal(pb_rt_f8_from_float(-1e9f, PB_RT_F8_E4M3FNUZ), 0x80);
 	assert_int_equal(pb_rt_f8_from_float(-0.0f, PB_RT_F8_E4M3FNUZ), 0);
-	assert_int_equal(pb_rt_f8_from_float(464, PB_RT_F8_E4M3FN), 0x7e); /* a tie: to 448, which is even */
+	assert_int_equal(pb_rt_f8_from_float(464, PB_RT_F8_E4M3FN),
+			 0x7e); /* a tie: to 448, which is even */
 	assert_int_equal(pb_rt_f8_from_float(465, PB_RT_F8_E4M3FN), 0x7e);
 }
 
@@ -420,10 +444,14 @@ static void test_no_conversion(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_pair_of_types), cmocka_unit_test(test_out_of_range),
-		cmocka_unit_test(test_drawn_layouts),	    cmocka_unit_test(test_gaps_are_kept),
-		cmocka_unit_test(test_wrong_shapes),	    cmocka_unit_test(test_f8_round_trip),
-		cmocka_unit_test(test_f8_rounds_to_nearest_even), cmocka_unit_test(test_no_conversion),
+		cmocka_unit_test(test_every_pair_of_types),
+		cmocka_unit_test(test_out_of_range),
+		cmocka_unit_test(test_drawn_layouts),
+		cmocka_unit_test(test_gaps_are_kept),
+		cmocka_unit_test(test_wrong_shapes),
+		cmocka_unit_test(test_f8_round_trip),
+		cmocka_unit_test(test_f8_rounds_to_nearest_even),
+		cmocka_unit_test(test_no_conversion),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library exports exactly what the table says is native, beside the hooks and the error text; nothing of its own
- * leaks into a model's scope. Looks into the file rather than loading it: $B is the build folder.
+ * The library exports exactly what the table says is native, beside the hooks and the error text;
+ * nothing of its own leaks into a model's scope. Looks into the file rather than loading it: $B is
+ * the build folder.
  */
 #include <elf.h>
 #include <fcntl.h>
@@ -35,9 +36,18 @@ static const struct row rows[] = {
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
 static const char *const hooks[] = {
-	"pb_rt_set_threads",	"pb_rt_warmup",		   "pb_rt_add_constants", "pb_rt_forget_constants",
-	"pb_rt_run_begin",	"pb_rt_run_end",	   "pb_rt_window_used",	  "pb_rt_last_error",
-	"pb_rt_memory_refused", "pb_rt_set_memory_limit", "pb_rt_seed",	  "pb_rt_is_constant",
+	"pb_rt_set_threads",
+	"pb_rt_warmup",
+	"pb_rt_add_constants",
+	"pb_rt_forget_constants",
+	"pb_rt_run_begin",
+	"pb_rt_run_end",
+	"pb_rt_window_used",
+	"pb_rt_last_error",
+	"pb_rt_memory_refused",
+	"pb_rt_set_memory_limit",
+	"pb_rt_seed",
+	"pb_rt_is_constant",
 	"torch_exception_get_what_without_backtrace",
 };
 #define N_HOOKS (sizeof(hooks) / sizeof(hooks[0]))
@@ -71,7 +81,8 @@ static int open_library(void **state)
 	int fd;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/libexec/libtorch_cpu.so", build && *build ? build : "build");
+	snprintf(path, sizeof(path), "%s/libexec/libtorch_cpu.so",
+		 build && *build ? build : "build");
 	fd = open(path, O_RDONLY);
 	if (fd < 0 || fstat(fd, &sb)) {
 		print_error("cannot open %s: build it first\n", path);
@@ -86,7 +97,9 @@ static int open_library(void **state)
 	lib.syms = (const Elf64_Sym *)(lib.file + s->sh_offset);
 	lib.n_syms = s->sh_size / sizeof(Elf64_Sym);
 	lib.strings = (const char *)lib.file +
-		      ((const Elf64_Shdr *)(lib.file + ((const Elf64_Ehdr *)lib.file)->e_shoff))[s->sh_link].sh_offset;
+		      ((const Elf64_Shdr *)(lib.file +
+					    ((const Elf64_Ehdr *)lib.file)->e_shoff))[s->sh_link]
+			      .sh_offset;
 	lib.dynamic = (const Elf64_Dyn *)(lib.file + d->sh_offset);
 	lib.n_dynamic = d->sh_size / sizeof(Elf64_Dyn);
 	return 0;
@@ -101,7 +114,8 @@ static bool is_function_here(const Elf64_Sym *s)
 static bool is_exported(const char *name)
 {
 	for (size_t i = 0; i < lib.n_syms; i++)
-		if (is_function_here(&lib.syms[i]) && strcmp(lib.strings + lib.syms[i].st_name, name) == 0)
+		if (is_function_here(&lib.syms[i]) &&
+		    strcmp(lib.strings + lib.syms[i].st_name, name) == 0)
 			return true;
 	return false;
 }
@@ -121,7 +135,8 @@ static void test_native_rows_are_exported(void **state)
 	(void)state;
 	for (size_t i = 0; i < N_ROWS; i++)
 		if (rows[i].state == NATIVE && !is_exported(rows[i].name)) {
-			print_error("NATIVE in the table but not in the library: %s\n", rows[i].name);
+			print_error("NATIVE in the table but not in the library: %s\n",
+				    rows[i].name);
 			missing++;
 		}
 	for (size_t i = 0; i < N_HOOKS; i++)
@@ -143,7 +158,8 @@ static void test_nothing_else_is_exported(void **state)
 		bool hook = false;
 
 		/* Inline functions of the C++ library, and the sanitizers' own. */
-		if (!is_function_here(&lib.syms[i]) || strncmp(name, "_Z", 2) == 0 || strncmp(name, "__", 2) == 0)
+		if (!is_function_here(&lib.syms[i]) || strncmp(name, "_Z", 2) == 0 ||
+		    strncmp(name, "__", 2) == 0)
 			continue;
 		for (size_t k = 0; k < N_HOOKS; k++)
 			hook |= strcmp(hooks[k], name) == 0;
@@ -167,7 +183,8 @@ static void test_rows(void **state)
 	}
 }
 
-/* A model finds the vector functions in the library that it is linked to; the linker would drop it as unused. */
+/* A model finds the vector functions in the library that it is linked to; the linker would drop it
+ * as unused. */
 static void test_sleef_is_a_dependency(void **state)
 {
 	const char *strings = lib.strings;

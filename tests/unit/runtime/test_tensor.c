@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tensor headers: sizes and strides that are legal, odd, or wrong; shared storages; handles and their contents. */
+/* Tensor headers: sizes and strides that are legal, odd, or wrong; shared storages; handles and
+ * their contents. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -109,7 +110,8 @@ static void test_wrong_layouts_are_refused(void **state)
 	refused(PB_RT_F32, PB_RT_MAX_DIMS + 1, many, NULL);
 	refused(PB_RT_F32, -1, many, NULL);
 	/* With an empty dimension nothing overflows: there is no element. */
-	pb_rt_delete(pb_rt_empty(PB_RT_F32, 2, (int64_t[]){0, 7}, (int64_t[]){INT64_MAX, INT64_MAX}));
+	pb_rt_delete(
+		pb_rt_empty(PB_RT_F32, 2, (int64_t[]){0, 7}, (int64_t[]){INT64_MAX, INT64_MAX}));
 }
 
 static void test_views_share(void **state)
@@ -156,7 +158,8 @@ static void test_contiguous_of_drawn_layouts(void **state)
 	(void)state;
 	for (int round = 0; round < 300; round++) {
 		const int64_t sizes[3] = {draw_int(1, 4), draw_int(1, 5), draw_int(1, 6)};
-		struct pb_rt_tensor *t = draw_tensor(PB_RT_F32, 3, sizes, true), *c = pb_rt_contiguous(t);
+		struct pb_rt_tensor *t = draw_tensor(PB_RT_F32, 3, sizes, true),
+				    *c = pb_rt_contiguous(t);
 		int64_t at[3], k = 0;
 
 		assert_ptr_not_equal(c, t);
