@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU generator: PyTorch's stream of random bits for a seed. */
+#ifndef PT2BOX_RUNTIME_RANDOM_H
+#define PT2BOX_RUNTIME_RANDOM_H
+
+#include <stdint.h>
+
+uint32_t pb_rt_random32(void);
+/* Two draws, the first one is the upper half. */
+uint64_t pb_rt_random64(void);
+
+#endif
