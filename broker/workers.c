@@ -261,12 +261,12 @@ uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t n
 		if (rec->state == PB_W_READY || !m->template_ready)
 			continue;
 		next = now + RETRY_NS;
-		if (rec->state == PB_W_DYING && !rec->kill_status && now - rec->since_ns > DEAF_NS)
+		if (rec->state == PB_W_DYING && !rec->kill_status && now > rec->since_ns + DEAF_NS)
 			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 		if (rec->state == PB_W_NONE && rec->retry_ns <= now)
 			pb_workers_continue(b, m);
 		/* A template that does not fork when told to, or a worker that does not die: end them all. */
-		else if (rec->state != PB_W_NONE && now - rec->since_ns > STUCK_NS)
+		else if (rec->state != PB_W_NONE && now > rec->since_ns + STUCK_NS)
 			pb_model_kill(b, m);
 	}
 	return next;
