@@ -17,5 +17,6 @@ static int attack(void)
 	pthread_t t;
 
 	pthread_create(&t, NULL, forker, NULL);
+	futex_sleep_ms(50);
 	return 0;
 }
