@@ -233,12 +233,15 @@ PT2BOX_API int32_t pt2box_model_input_dtype(const struct pt2box_model *m, size_t
  * @ndim:    0 to PT2BOX_MAX_DIMS
  * @sizes:   elements per dimension
  * @strides: in elements
+ * @readonly: 1: a large output, which stays where the worker wrote it: a store through @data is a SIGSEGV, and the
+ *            model's later runs cannot touch it, but a hostile model can until it is unloaded
  * @numel:   product of sizes
  */
 struct pt2box_tensor_info {
 	void *data;
 	int32_t dtype;
 	int32_t ndim;
+	int32_t readonly;
 	int64_t numel;
 	int64_t sizes[PT2BOX_MAX_DIMS];
 	int64_t strides[PT2BOX_MAX_DIMS];

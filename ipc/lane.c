@@ -241,16 +241,22 @@ static bool spin_until(const struct pb_lane *l, uint32_t slot, uint32_t seq, uin
 	}
 }
 
+const _Atomic uint32_t *pb_lane_arm(struct pb_lane *l, uint32_t slot, uint32_t seq, uint32_t *ret_value)
+{
+	struct pb_lane_down_slot *d = down_slot(l, slot);
+
+	atomic_store_explicit(&up_slot(l, slot)->waiting, seq, memory_order_seq_cst);
+	*ret_value = atomic_load_explicit(&d->done, memory_order_seq_cst);
+	return &d->done;
+}
+
 static void sleep_on_reply(struct pb_lane *l, uint32_t slot, uint32_t seq, uint64_t timeout_ns)
 {
-	struct pb_lane_up_slot *u = up_slot(l, slot);
-	struct pb_lane_down_slot *d = down_slot(l, slot);
 	uint32_t done;
+	const _Atomic uint32_t *word = pb_lane_arm(l, slot, seq, &done);
 
-	atomic_store_explicit(&u->waiting, seq, memory_order_seq_cst);
-	done = atomic_load_explicit(&d->done, memory_order_seq_cst);
 	if (done != seq)
-		pb_futex_wait(&d->done, done, timeout_ns);
+		pb_futex_wait(word, done, timeout_ns);
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -340,25 +346,43 @@ static uint64_t claim_word(uint32_t seq, uint32_t worker)
 	return (uint64_t)seq << 32 | (worker + 1);
 }
 
+/*
+ * The claim is read before the request. The other way round, a worker that is stopped between the two while others finish
+ * this request and claim the next one would take that claim away and run the wrong request. 0 after a requeue is the one
+ * value that comes back: hence the second look. Tries are bounded because a hostile client can change its words all day.
+ */
+static bool claim_slot(struct pb_lane *l, uint32_t worker, uint32_t slot, uint32_t *ret_seq)
+{
+	struct pb_lane_down_slot *d = down_slot(l, slot);
+	const struct pb_lane_up_slot *u = up_slot(l, slot);
+
+	for (int i = 0; i < 64; i++) {
+		uint64_t old = atomic_load_explicit(&d->claim, memory_order_acquire);
+		uint32_t seq = atomic_load_explicit(&u->seq, memory_order_acquire);
+
+		if (seq == 0 || seq == atomic_load_explicit(&d->done, memory_order_acquire) || old >> 32 == seq)
+			return false;
+		if (!atomic_compare_exchange_strong_explicit(&d->claim, &old, claim_word(seq, worker),
+							     memory_order_acq_rel, memory_order_relaxed))
+			continue;
+		if (atomic_load_explicit(&u->seq, memory_order_acquire) == seq &&
+		    atomic_load_explicit(&d->done, memory_order_acquire) != seq) {
+			*ret_seq = seq;
+			return true;
+		}
+	}
+	return false;
+}
+
 bool pb_lane_claim(struct pb_lane *l, uint32_t worker, uint32_t *ret_slot, uint32_t *ret_seq)
 {
 	for (uint32_t i = 0; i < l->geo.slots; i++) {
 		uint32_t slot = l->scan + i < l->geo.slots ? l->scan + i : l->scan + i - l->geo.slots;
-		struct pb_lane_down_slot *d = down_slot(l, slot);
-		uint32_t seq = atomic_load_explicit(&up_slot(l, slot)->seq, memory_order_acquire);
-		uint64_t old;
 
-		if (seq == 0 || seq == atomic_load_explicit(&d->done, memory_order_acquire))
-			continue;
-		old = atomic_load_explicit(&d->claim, memory_order_acquire);
-		if (old >> 32 == seq)
-			continue;
-		if (!atomic_compare_exchange_strong_explicit(&d->claim, &old, claim_word(seq, worker),
-							     memory_order_acq_rel, memory_order_relaxed))
+		if (!claim_slot(l, worker, slot, ret_seq))
 			continue;
 		l->scan = slot + 1 < l->geo.slots ? slot + 1 : 0;
 		*ret_slot = slot;
-		*ret_seq = seq;
 		return true;
 	}
 	return false;

@@ -160,6 +160,9 @@ struct pb_lane_pace {
 };
 /* Wait for the reply: spin, hybrid poll or sleep. @deadline_ns: CLOCK_MONOTONIC, UINT64_MAX none. false: deadline. */
 bool pb_lane_wait(struct pb_lane *l, uint32_t slot, uint32_t seq, struct pb_lane_pace *pace, uint64_t deadline_ns);
+/* For who sleeps on several replies at once: ask to be woken, and the futex for it. *ret_value: the word now; if it is
+ * @seq the reply is there. */
+const _Atomic uint32_t *pb_lane_arm(struct pb_lane *l, uint32_t slot, uint32_t seq, uint32_t *ret_value);
 /* Copy the reply out; returns its length (<= cap), or 0 if the worker claims an impossible one. */
 uint32_t pb_lane_take_reply(const struct pb_lane *l, uint32_t slot, uint8_t *buf, uint32_t cap);
 void pb_lane_cancel(struct pb_lane *l, uint32_t slot, uint32_t seq);

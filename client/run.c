@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One run: inputs to where the worker can read them, a request into a slot, the reply. The same steps serve pt2box_run()
+ * and the thread of the asynchronous runs.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/internal.h"
+#include "ipc/checked.h"
+
+#define SLICE_NS 100000000u    /* how often a long wait looks whether the broker lives */
+#define GRACE_NS 2000000000ull /* from a request to end a run to its end */
+#define WINDOWS_MAX 4
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* ---- begin ---- */
+
+pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
+		      const struct pt2box_run_options *opt, struct pt2box_error *err)
+{
+	struct pt2box_run_options o = PT2BOX_RUN_OPTIONS_INIT;
+	pb_status st = pb_connection_check(m->c, err);
+
+	if (st)
+		return st;
+	if (n_in != m->lane->n_in)
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "the package takes %u inputs, not %zu", m->lane->n_in, n_in);
+	for (size_t i = 0; i < n_in; i++)
+		if (!in[i])
+			return pb_error_set(err, PT2BOX_USAGE, "input %zu is NULL", i);
+	if (opt)
+		memcpy(&o, opt, min_u64(opt->struct_size, sizeof(o)));
+	if (o.deadline_ms < -1)
+		return pb_error_set(err, PT2BOX_USAGE, "a deadline of %lld ms", (long long)o.deadline_ms);
+	*r = (struct pb_run){.m = m, .in = in, .deadline_ns = UINT64_MAX, .retries = o.retries};
+	if (o.deadline_ms > 0) {
+		r->deadline_ms = min_u64((uint64_t)o.deadline_ms, INT64_MAX / 1000000);
+		r->deadline_ns = pb_now_ns() + (uint64_t)r->deadline_ms * 1000000u;
+	}
+	return PT2BOX_OK;
+}
+
+/* With the lock held: sleep until a slot may be free. */
+static pb_status wait_for_slot(struct pb_run *r, struct pt2box_error *err)
+{
+	struct pb_lane_client *l = r->m->lane;
+	uint64_t now = pb_now_ns(), until = min_u64(now + SLICE_NS / 2, r->deadline_ns);
+	struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
+	pb_status st = PT2BOX_OK;
+
+	if (now >= r->deadline_ns)
+		return pb_error_set(err, PT2BOX_MODEL_TIMEOUT, "all slots were taken for %lld ms",
+				    (long long)r->deadline_ms);
+	l->waiters++;
+	if (pthread_cond_timedwait(&l->changed, &l->lock, &ts) == ETIMEDOUT) {
+		pthread_mutex_unlock(&l->lock);
+		st = pb_connection_poll(r->m->c, err);
+		pthread_mutex_lock(&l->lock);
+	}
+	l->waiters--;
+	return st;
+}
+
+static pb_status take_slot(struct pb_run *r, bool wait, struct pt2box_error *err)
+{
+	struct pb_lane_client *l = r->m->lane;
+	pb_status st, slot_st;
+
+	pthread_mutex_lock(&l->lock);
+	for (st = PT2BOX_OK; !st;) {
+		r->slot = pb_lane_client_take_slot(l, &slot_st);
+		if (r->slot)
+			break;
+		if (slot_st == PT2BOX_NO_MEMORY)
+			st = pb_error_set(err, slot_st, "no memory for a run");
+		else if (!wait)
+			st = PT2BOX_NOT_FOUND;
+		else
+			st = wait_for_slot(r, err);
+	}
+	if (!st)
+		r->slot->window = pb_arena_alloc(&l->down, l->window_bytes);
+	pthread_mutex_unlock(&l->lock);
+	return st;
+}
+
+static void end_slot(struct pb_run *r)
+{
+	struct pb_lane_client *l = r->m->lane;
+
+	pthread_mutex_lock(&l->lock);
+	pb_lane_client_put_slot(l, r->slot);
+	pthread_mutex_unlock(&l->lock);
+	r->slot = NULL;
+	pb_async_kick(r->m->c);
+}
+
+void pb_run_abandon(struct pb_run *r)
+{
+	struct pb_lane_client *l = r->m->lane;
+
+	pthread_mutex_lock(&l->lock);
+	for (uint32_t i = 0; i < l->n_in; i++)
+		if (r->slot->in_block[i] && r->slot->in_lent[i]) {
+			r->slot->in_block[i]->refs++; /* the caller may free its tensor from now on */
+			r->slot->in_lent[i] = false;
+		}
+	r->slot->abandoned = true;
+	pthread_mutex_unlock(&l->lock);
+	r->slot = NULL;
+}
+
+static bool lies_in_lane(const struct pb_lane_client *l, const struct pt2box_tensor *t)
+{
+	return t->storage && t->storage->lane == l && !t->storage->down;
+}
+
+/* Strides that the worker will see: what the package declares, else the tensor's own if it has no holes. */
+static bool choose_strides(const struct pb_run *r, uint32_t i, const struct pt2box_tensor_info *f, int64_t *ret)
+{
+	uint64_t bytes;
+
+	if (r->m->has_signature && pb_strides_wanted(&r->m->manifest->inputs[i], f->ndim, f->sizes, ret))
+		return true;
+	if (!pb_tensor_extent(f->ndim, f->sizes, f->strides, 1, &bytes))
+		return false;
+	/* Holes belong to somebody else: their bytes are not for the model. */
+	if (bytes == (uint64_t)f->numel || lies_in_lane(r->m->lane, r->in[i]))
+		memcpy(ret, f->strides, (size_t)f->ndim * sizeof(*ret));
+	else
+		pb_strides_contiguous(f->ndim, f->sizes, ret);
+	return true;
+}
+
+static pb_status copy_input(struct pb_run *r, uint32_t i, struct pb_lane_tensor *d, struct pt2box_error *err)
+{
+	const struct pt2box_tensor_info *f = &r->in[i]->info;
+	size_t elem = pt2box_dtype_size(f->dtype);
+	struct pb_block *b;
+	uint64_t bytes;
+	pb_status st;
+
+	d->segment = 0;
+	d->offset = 0;
+	if (!pb_tensor_extent(f->ndim, f->sizes, d->strides, elem, &bytes))
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "input %u is too large with the package's strides", i);
+	if (bytes == 0)
+		return PT2BOX_OK;
+	st = pb_lane_client_alloc(r->m->lane, false, bytes, &b, err);
+	if (st)
+		return st;
+	r->slot->in_block[i] = b;
+	r->slot->in_lent[i] = false;
+	d->segment = b->seg->id;
+	d->offset = b->offset;
+	if (bytes == (uint64_t)f->numel * elem && pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
+		memcpy(pb_block_data(b), f->data, bytes);
+	else
+		pb_copy_strided(f->ndim, f->sizes, elem, pb_block_data(b), d->strides, f->data, f->strides);
+	return PT2BOX_OK;
+}
+
+static pb_status place_input(struct pb_run *r, uint32_t i, struct pt2box_error *err)
+{
+	struct pt2box_tensor *t = r->in[i];
+	const struct pt2box_tensor_info *f = &t->info;
+	struct pb_lane_tensor *d = &r->slot->in[i];
+
+	d->dtype = f->dtype;
+	d->ndim = f->ndim;
+	d->down = false;
+	memcpy(d->sizes, f->sizes, (size_t)f->ndim * sizeof(f->sizes[0]));
+	if (!choose_strides(r, i, f, d->strides))
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "input %u is too large", i);
+	if (!lies_in_lane(r->m->lane, t) || !pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
+		return copy_input(r, i, d, err);
+	memcpy(d->strides, f->strides, (size_t)f->ndim * sizeof(f->strides[0]));
+	d->segment = t->storage->block->seg->id;
+	d->offset = (uint64_t)((uint8_t *)f->data - t->storage->block->seg->base);
+	r->slot->in_block[i] = t->storage->block;
+	r->slot->in_lent[i] = true;
+	return PT2BOX_OK;
+}
+
+static pb_status submit(struct pb_run *r, struct pt2box_error *err)
+{
+	struct pb_lane_client *l = r->m->lane;
+	struct pb_slot *s = r->slot;
+	struct pb_lane_request q = {.window_segment = s->window->seg->id,
+				    .window_offset = s->window->offset,
+				    .window_bytes = s->window->bytes,
+				    .fetch = r->fetch,
+				    .n_inputs = l->n_in,
+				    .inputs = s->in};
+	uint32_t len = pb_lane_encode_request(&q, s->buf, l->lane.geo.slot_bytes);
+
+	if (!len)
+		return pb_error_set(err, PT2BOX_LIMIT, "%u inputs do not fit into one request", l->n_in);
+	if (++s->seq == 0)
+		s->seq = 1;
+	pb_lane_submit(&l->lane, s->index, s->seq, s->buf, len);
+	return PT2BOX_OK;
+}
+
+pb_status pb_run_begin(struct pb_run *r, bool wait, struct pt2box_error *err)
+{
+	struct pb_lane_client *l = r->m->lane;
+	pb_status st = take_slot(r, wait, err);
+
+	if (st)
+		return st;
+	if (!r->slot->window)
+		st = pb_lane_client_alloc(l, true, l->window_bytes, &r->slot->window, err);
+	for (uint32_t i = 0; i < l->n_in && !st; i++)
+		st = place_input(r, i, err);
+	if (!st)
+		st = submit(r, err);
+	if (st)
+		end_slot(r);
+	return st;
+}
+
+/* ---- the reply ---- */
+
+/* What a worker, or the broker in a dead worker's place, may say of a run. */
+static bool is_run_status(uint32_t st)
+{
+	switch (st) {
+	case PT2BOX_OK:
+	case PT2BOX_INTERNAL:
+	case PT2BOX_LIMIT:
+	case PT2BOX_BAD_TENSOR:
+	case PT2BOX_CANCELLED:
+	case PT2BOX_LAYER_MISSING:
+	case PT2BOX_UNSUPPORTED:
+	case PT2BOX_PKG_REJECTED:
+	case PT2BOX_MODEL_KILLED:
+	case PT2BOX_MODEL_CRASHED:
+	case PT2BOX_MODEL_EXITED:
+	case PT2BOX_MODEL_TIMEOUT:
+	case PT2BOX_MODEL_OOM:
+	case PT2BOX_MODEL_PROTOCOL:
+	case PT2BOX_MODEL_ERROR:
+	case PT2BOX_STATE_LOST:
+	case PT2BOX_OP_DENIED:
+	case PT2BOX_OP_TIMEOUT:
+	case PT2BOX_OP_CRASHED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static pb_status reply_error(const struct pb_run *r, const struct pb_lane_reply *p, struct pt2box_error *err)
+{
+	if (!is_run_status(p->status))
+		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker answered with status %u", p->status);
+	if (r->stopped && p->status == PT2BOX_CANCELLED)
+		return pb_run_stopped_error(r, err);
+	pb_error_set(err, (pb_status)p->status, "%s", p->text[0] ? p->text : pt2box_status_text((pb_status)p->status));
+	if (err)
+		err->signal = p->signal;
+	return (pb_status)p->status;
+}
+
+/* The worker died of this run, and another one could do it. */
+static bool may_retry(uint32_t status)
+{
+	return status == PT2BOX_MODEL_CRASHED || status == PT2BOX_MODEL_KILLED || status == PT2BOX_MODEL_EXITED ||
+	       status == PT2BOX_MODEL_OOM;
+}
+
+static void drop_old_window(struct pb_run *r)
+{
+	if (r->slot->old_window)
+		pb_lane_client_unref_block(r->m->lane, true, r->slot->old_window);
+	r->slot->old_window = NULL;
+}
+
+/* A larger window; the worker keeps the outputs for us, so that the model need not run again. */
+static pb_status widen(struct pb_run *r, uint64_t needed, struct pt2box_error *err)
+{
+	struct pb_lane_client *l = r->m->lane;
+	struct pb_slot *s = r->slot;
+	uint64_t want = (needed + needed / 8 + 4095) & ~4095ull;
+	struct pb_block *b;
+	pb_status st;
+
+	if (needed <= s->window->bytes || ++r->windows > WINDOWS_MAX)
+		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker asked for a window that it has");
+	st = pb_lane_client_alloc(l, true, want, &b, err);
+	if (st)
+		return st;
+	/* Outputs may lie in the old window until they have been fetched. */
+	drop_old_window(r);
+	s->old_window = s->window;
+	s->window = b;
+	r->fetch = s->seq;
+	pthread_mutex_lock(&l->lock);
+	if (l->window_bytes < want)
+		l->window_bytes = want;
+	pthread_mutex_unlock(&l->lock);
+	return submit(r, err);
+}
+
+/* OK: submitted again. Anything else: the run has ended with it, NOT_FOUND standing for "no, it has not failed yet". */
+static bool goes_on(struct pb_run *r, const struct pb_lane_reply *p, pb_status *ret, struct pt2box_error *err)
+{
+	if (r->stopped)
+		return false;
+	if (p->status == PT2BOX_WINDOW) {
+		*ret = widen(r, p->needed_bytes, err);
+		return true;
+	}
+	/* Another worker answered: it has no outputs to fetch. */
+	if ((p->status == PT2BOX_NOT_FOUND && r->fetch) || (r->retries && may_retry(p->status))) {
+		if (p->status == PT2BOX_NOT_FOUND && ++r->windows > WINDOWS_MAX)
+			return false;
+		r->retries -= p->status != PT2BOX_NOT_FOUND;
+		r->fetch = 0;
+		drop_old_window(r);
+		*ret = submit(r, err);
+		return true;
+	}
+	return false;
+}
+
+bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *ret_status, struct pt2box_error *err)
+{
+	struct pb_lane_client *l = r->m->lane;
+	struct pb_slot *s = r->slot;
+	uint32_t len = pb_lane_take_reply(&l->lane, s->index, s->buf, l->lane.geo.slot_bytes);
+	const struct pb_lane_reply *p;
+	pb_status st;
+
+	if (!len || pb_lane_decode_reply(s->decoder, s->buf, len, &p)) {
+		st = pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker sent a reply that cannot be read");
+	} else if (p->status == PT2BOX_OK) {
+		st = pb_outputs_make(l, s, p, r->in, ret_out, err);
+	} else if (goes_on(r, p, &st, err)) {
+		if (!st)
+			return false;
+	} else if (r->stopped && p->status == PT2BOX_WINDOW) {
+		st = pb_run_stopped_error(r, err);
+	} else {
+		st = reply_error(r, p, err);
+	}
+	end_slot(r);
+	*ret_status = st;
+	return true;
+}
+
+/* ---- waiting, and giving up ---- */
+
+void pb_run_stop(struct pb_run *r, pb_status why)
+{
+	struct pb_msg_cancel m = {.lane = r->m->lane->id, .slot = r->slot->index, .seq = r->slot->seq};
+
+	r->stopped = why;
+	r->grace_ns = pb_now_ns() + GRACE_NS;
+	pb_lane_cancel(&r->m->lane->lane, r->slot->index, r->slot->seq);
+	pb_tell(r->m->c, PB_MSG_cancel, &m);
+}
+
+pb_status pb_run_stopped_error(const struct pb_run *r, struct pt2box_error *err)
+{
+	if (r->stopped == PT2BOX_MODEL_TIMEOUT)
+		return pb_error_set(err, r->stopped, "the run did not end within %lld ms", (long long)r->deadline_ms);
+	return pb_error_set(err, r->stopped, "%s", pt2box_status_text(r->stopped));
+}
+
+/* OK: the reply is there. Anything else: the slot is left behind. */
+static pb_status await_reply(struct pb_run *r, struct pt2box_error *err)
+{
+	/* Only the first slice is measured and paced: what takes longer gains nothing by it. */
+	struct pb_lane_pace later = {.misses = 1u << 31}, *pace = &r->slot->pace;
+
+	for (;;) {
+		uint64_t limit = r->stopped ? r->grace_ns : r->deadline_ns, slice = pb_now_ns() + SLICE_NS;
+		pb_status st;
+
+		if (pb_lane_wait(&r->m->lane->lane, r->slot->index, r->slot->seq, pace, min_u64(slice, limit)))
+			return PT2BOX_OK;
+		pace = &later;
+		st = pb_connection_poll(r->m->c, err);
+		if (!st && pb_now_ns() < limit)
+			continue;
+		if (!st && !r->stopped) {
+			pb_run_stop(r, PT2BOX_MODEL_TIMEOUT);
+			continue;
+		}
+		if (!st)
+			st = pb_run_stopped_error(r, err);
+		pb_run_abandon(r);
+		return st;
+	}
+}
+
+enum pt2box_status pt2box_run(struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
+			      const struct pt2box_run_options *opt, struct pt2box_tensor **ret_out,
+			      struct pt2box_error *err)
+{
+	struct pb_run r;
+	pb_status st = pb_run_init(&r, m, in, n_in, opt, err);
+
+	if (!st)
+		st = pb_run_begin(&r, true, err);
+	while (!st) {
+		st = await_reply(&r, err);
+		if (!st && pb_run_step(&r, ret_out, &st, err))
+			break;
+	}
+	return st;
+}
