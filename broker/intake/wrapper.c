@@ -711,7 +711,7 @@ void pb_wrapper_scan_build(const char *text, size_t bytes, struct pb_build *ret)
 		line = at + sizeof(mark) - 1;
 		c.at = line;
 	}
-	if (!line)
+	if (!line || used + 2 >= sizeof(ret->command))
 		return;
 	end = memchr(line, '\n', (size_t)(c.end - line));
 	n = (size_t)((end ? end : c.end) - line);
