@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON of the library, for verbs that show it. */
+#ifndef PT2BOX_CMD_JSON_H
+#define PT2BOX_CMD_JSON_H
+
+#include <jansson.h>
+
+#include "client/cmd/cmd.h"
+
+/* Parse what the library returned, and free it with pt2box_free_text(). json_decref(). */
+PB_CHECK pb_status cmd_json_take(char *text_take, json_t **ret, struct pt2box_error *err);
+/* Pretty, with a newline. */
+void cmd_json_print(const json_t *o);
+/* "" and -1 for what is not there. */
+const char *cmd_json_text(const json_t *o, const char *key);
+int64_t cmd_json_int(const json_t *o, const char *key);
+
+#endif

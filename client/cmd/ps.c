@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pt2box ps: models and processes of a running broker. */
+#include <string.h>
+
+#include "client/cmd/json.h"
+
+static void row(const char *what, const char *state, const json_t *process, const char *rest)
+{
+	char priv[24], pss[24];
+
+	printf("%-24.24s %-10s ", what, state);
+	if (cmd_json_int(process, "pid") > 0)
+		printf("%7lld", (long long)cmd_json_int(process, "pid"));
+	else
+		printf("%7s", "-");
+	printf(" %10s %10s  %s\n", cmd_show_bytes(cmd_json_int(process, "private_bytes"), priv),
+	       cmd_show_bytes(cmd_json_int(process, "pss_bytes"), pss), rest);
+}
+
+static void show_model(const json_t *m)
+{
+	char name[24], rest[160], bytes[24], kind[32];
+	const json_t *w;
+	size_t i;
+
+	pb_text_escape(name, sizeof(name), cmd_json_text(m, "name"), strlen(cmd_json_text(m, "name")));
+	snprintf(rest, sizeof(rest), "%s, %s%s, %lld lanes, %s shared, %lld restarts", cmd_json_text(m, "backend"),
+		 cmd_json_text(m, "profile"), json_is_true(json_object_get(m, "stateful")) ? ", stateful" : "",
+		 (long long)cmd_json_int(m, "lanes"), cmd_show_bytes(cmd_json_int(m, "memfd_bytes"), bytes),
+		 (long long)cmd_json_int(m, "restarts"));
+	row(name, cmd_json_text(m, "state"), json_object_get(m, "warden"), rest);
+	if (json_object_get(m, "template"))
+		row("  template", "", json_object_get(m, "template"), "");
+	json_array_foreach(json_object_get(m, "workers"), i, w)
+	{
+		snprintf(kind, sizeof(kind), "  worker %lld", (long long)cmd_json_int(w, "index"));
+		snprintf(rest, sizeof(rest), cmd_json_int(w, "deaths") > 0 ? "died %lld times" : "",
+			 (long long)cmd_json_int(w, "deaths"));
+		row(kind, cmd_json_text(w, "state"), w, rest);
+	}
+}
+
+static void show(const json_t *o)
+{
+	const json_t *m;
+	size_t i;
+
+	printf("%-24s %-10s %7s %10s %10s\n", "WHAT", "STATE", "PID", "PRIVATE", "PSS");
+	row("broker", "", json_object_get(o, "broker"), "");
+	row("spawner", "", json_object_get(o, "spawner"), "");
+	json_array_foreach(json_object_get(o, "models"), i, m)
+		show_model(m);
+}
+
+pb_status cmd_ps(const struct cmd_options *o, struct pt2box_error *err)
+{
+	struct pt2box *c = NULL;
+	json_t *root = NULL;
+	char *text = NULL;
+	pb_status st;
+
+	if (!o->socket)
+		return pb_error_set(err, PT2BOX_USAGE, "ps needs a running broker: --socket S, or PT2BOX_SOCKET");
+	st = pt2box_open(o->socket, &c, err);
+	if (!st)
+		st = pt2box_ps(c, &text, err);
+	if (!st)
+		st = cmd_json_take(text, &root, err);
+	if (!st && o->json)
+		cmd_json_print(root);
+	else if (!st)
+		show(root);
+	json_decref(root);
+	pt2box_close(c);
+	return st;
+}
