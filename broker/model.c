@@ -437,6 +437,7 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 	PB_CLEANUP(pb_close_fd) int warden = -1;
 	PB_CLEANUP(pb_close_fd) int template_end = -1;
 	PB_CLEANUP(pb_close_fd) int board_ro = -1;
+	PB_CLEANUP(pb_close_fd) int model_ro = -1;
 	int fds[7];
 	pb_status st;
 
@@ -445,6 +446,9 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 	st = make_board(m, err);
 	if (!st)
 		st = pb_fd_readonly(m->board_fd, &board_ro, err);
+	/* The linker reads at a file's position: a second template must not find it where the first left it. */
+	if (!st)
+		st = pb_fd_readonly(m->out_model, &model_ro, err);
 	if (!st)
 		st = make_pipe(b, &m->errors, m, read_errors, &err_w, err);
 	if (!st)
@@ -458,7 +462,7 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 	fds[0] = err_w;
 	fds[1] = warden;
 	fds[2] = template_end;
-	fds[3] = m->out_model;
+	fds[3] = model_ro;
 	fds[4] = m->out_constants;
 	fds[5] = m->out_manifest;
 	fds[6] = board_ro;
