@@ -7,8 +7,10 @@ static int attack(void)
 	static const unsigned char phase[] = {0x92, 75, 16}, ready[] = {0x92, 85, 63};
 
 	for (int i = 0; i < 20000; i++) {
-		(void)!write(3, phase, sizeof(phase));
-		(void)!write(4, ready, sizeof(ready));
+		if (AT == AT_RUN)
+			(void)!write(4, ready, sizeof(ready));
+		else
+			(void)!write(3, phase, sizeof(phase));
 	}
 	return 0;
 }

@@ -172,7 +172,7 @@ static void *flip(void *arg)
 {
 	struct pb_lane_down_slot *d = down_slot(flip_lane, (uint32_t)flip_slot);
 
-	for (uint64_t i = 0; i < 200000000; i++) {
+	for (uint64_t i = 0; i < 20000000; i++) {
 		d->len = (uint32_t)(i * 2654435761u);
 		d->payload[i % flip_lane->geo.slot_bytes] = (uint8_t)(i * 31);
 	}
