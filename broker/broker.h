@@ -158,7 +158,7 @@ struct pb_broker {
 	struct pb_config config;
 	int epoll;
 	bool stop;
-	struct pb_source listener, spawner, signals;
+	struct pb_source listener, spawner, signals, parent;
 	pid_t spawner_pid;
 	uint32_t next_spawn;
 	char *spawner_layers;

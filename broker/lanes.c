@@ -313,7 +313,14 @@ void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_m
 	if (!l || msg->slot >= l->lane.geo.slots)
 		return;
 	pb_lane_look(&l->lane, (uint32_t)msg->slot, &p);
-	if (p.pending && p.seq == msg->seq && p.claimed && p.worker < l->model->n_workers)
+	if (!p.pending || p.seq != msg->seq)
+		return;
+	if (pb_lane_claim_unserved(&l->lane, (uint32_t)msg->slot, p.seq)) {
+		pb_lane_fail(&l->lane, (uint32_t)msg->slot, p.seq, PT2BOX_CANCELLED, 0, "the run was cancelled");
+		return;
+	}
+	pb_lane_look(&l->lane, (uint32_t)msg->slot, &p);
+	if (p.pending && p.claimed && p.worker < l->model->n_workers)
 		pb_worker_kill(b, l->model, p.worker, PT2BOX_CANCELLED);
 }
 

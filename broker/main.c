@@ -17,6 +17,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -45,9 +46,14 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-static _Noreturn void die(const struct pt2box_error *e)
+/* An embedded broker says why to its client; there may be nobody at a terminal. */
+static _Noreturn void die(const struct pb_config *c, const struct pt2box_error *e)
 {
-	fprintf(stderr, "pt2boxd: %s: %s\n", pt2box_status_name(e->status), e->text);
+	struct pb_msg_failed m = {.status = e->status, .sys_errno = e->sys_errno};
+
+	snprintf(m.text, sizeof(m.text), "%s", e->text);
+	if (c->embedded_fd < 0 || pb_send(c->embedded_fd, PB_MSG_failed, &m, NULL, 0, NULL))
+		fprintf(stderr, "pt2boxd: %s: %s\n", pt2box_status_name(e->status), e->text);
 	exit((int)e->status);
 }
 
@@ -219,9 +225,10 @@ static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events
 		break;
 	case PB_MSG_spawn_failed:
 		if (m->spawn_failed.id == 0) {
-			fprintf(stderr, "pt2boxd: %s: %s\n",
-				pt2box_status_name((pb_status)m->spawn_failed.status), m->spawn_failed.text);
-			exit((int)m->spawn_failed.status);
+			struct pt2box_error e;
+
+			pb_error_set(&e, (pb_status)m->spawn_failed.status, "%s", m->spawn_failed.text);
+			die(&b->config, &e);
 		}
 		pb_model_spawn_failed(b, &m->spawn_failed);
 		break;
@@ -268,6 +275,27 @@ static pb_status watch_signals(struct pb_broker *b, struct pt2box_error *err)
 	return pb_loop_add(b, &b->signals, err);
 }
 
+static void on_parent(struct pb_broker *b, struct pb_source *s, uint32_t events)
+{
+	(void)s;
+	(void)events;
+	b->stop = true;
+}
+
+/*
+ * The process that made the embedded socket. A child that it forked may hold the other end open for longer than it
+ * lives, so the end of the socket is not enough.
+ */
+static pb_status watch_parent(struct pb_broker *b, struct pt2box_error *err)
+{
+	pid_t pid = b->clients->pid;
+
+	b->parent = (struct pb_source){(int)syscall(SYS_pidfd_open, pid, 0), on_parent, NULL};
+	if (b->parent.fd < 0 && errno == ESRCH)
+		return pb_error_set(err, PT2BOX_BROKER_LOST, "process %d, which wanted a broker, is gone", pid);
+	return b->parent.fd < 0 ? PT2BOX_OK : pb_loop_add(b, &b->parent, err);
+}
+
 static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 {
 	bool embedded = b->config.embedded_fd >= 0;
@@ -297,7 +325,8 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	if (embedded) {
 		fcntl(b->config.embedded_fd, F_SETFD, FD_CLOEXEC);
 		fcntl(b->config.embedded_fd, F_SETFL, O_NONBLOCK);
-		return pb_client_new(b, b->config.embedded_fd, err);
+		st = pb_client_new(b, b->config.embedded_fd, err);
+		return st ? st : watch_parent(b, err);
 	}
 	b->listener = (struct pb_source){fd, on_connect, NULL};
 	return pb_loop_add(b, &b->listener, err);
@@ -323,9 +352,9 @@ int main(int argc, char **argv)
 	parse(argc, argv, &b.config);
 	if (!b.config.socket_path)
 		b.config.socket_path = default_socket();
-	b.listener.fd = b.spawner.fd = b.signals.fd = -1;
+	b.listener.fd = b.spawner.fd = b.signals.fd = b.parent.fd = -1;
 	if (start(&b, &e))
-		die(&e);
+		die(&b.config, &e);
 	if (b.config.embedded_fd < 0)
 		fprintf(stderr, "pt2boxd: listening on %s\n", b.config.socket_path);
 	pb_loop_run(&b);

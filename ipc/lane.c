@@ -477,6 +477,15 @@ void pb_lane_fail(struct pb_lane *l, uint32_t slot, uint32_t seq, pb_status stat
 	pb_lane_reply(l, slot, seq, buf, len);
 }
 
+bool pb_lane_claim_unserved(struct pb_lane *l, uint32_t slot, uint32_t seq)
+{
+	struct pb_lane_down_slot *d = down_slot(l, slot);
+	uint64_t old = atomic_load_explicit(&d->claim, memory_order_acquire);
+
+	/* By nobody: as a claim without a worker. */
+	return old >> 32 != seq && atomic_compare_exchange_strong(&d->claim, &old, (uint64_t)seq << 32);
+}
+
 void pb_lane_requeue(struct pb_lane *l, uint32_t slot, uint32_t seq)
 {
 	struct pb_lane_down_slot *d = down_slot(l, slot);

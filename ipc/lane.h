@@ -200,6 +200,8 @@ void pb_lane_look(const struct pb_lane *l, uint32_t slot, struct pb_lane_peek *r
 /* Answer in the place of a dead worker. */
 void pb_lane_fail(struct pb_lane *l, uint32_t slot, uint32_t seq, pb_status status,
 		  int signal, const char *text);
+/* Claim a request that no worker has claimed, so that it can be failed without a race; false: a worker has it. */
+bool pb_lane_claim_unserved(struct pb_lane *l, uint32_t slot, uint32_t seq);
 /* Take a dead worker's claim back, so that another worker runs the request. */
 void pb_lane_requeue(struct pb_lane *l, uint32_t slot, uint32_t seq);
 /* Wake every worker that sleeps on this lane. */
