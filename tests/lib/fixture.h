@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Packages that torch made, with inputs and the outputs that torch gave: tests/fixtures/. */
+#ifndef TESTS_LIB_FIXTURE_H
+#define TESTS_LIB_FIXTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/pt2box.h"
+
+#define FIXTURE_ARRAYS_MAX 64
+
+struct fixture_arrays {
+	size_t n;
+	struct fixture_array {
+		char name[64];
+		int32_t dtype, ndim;
+		int64_t sizes[PT2BOX_MAX_DIMS], strides[PT2BOX_MAX_DIMS];
+		size_t bytes;
+		void *data;
+	} a[FIXTURE_ARRAYS_MAX];
+};
+
+/* "tests/fixtures/NAME/FILE"; static text, overwritten by the next call. */
+const char *fixture_path(const char *name, const char *file);
+/* Read an .npz; fails the program if it cannot. */
+void fixture_read(const char *name, const char *file, struct fixture_arrays *ret);
+void fixture_free(struct fixture_arrays *f);
+/* Tensors over the arrays: copied into the lane of @m, or lent where it is NULL. Fails the program on an error. */
+void fixture_tensors(struct pt2box_model *m, const struct fixture_arrays *f, struct pt2box_tensor **ret);
+/*
+ * Every array that is there (named outN) equals output N closely, or exactly for integers; outputs without an array are
+ * None. false with a line on stderr.
+ */
+bool fixture_equal(struct pt2box_tensor *const *out, size_t n_out, const struct fixture_arrays *want, double rtol,
+		   double atol);
+/* One element of a tensor as a number. */
+double fixture_at(const struct pt2box_tensor_info *t, int64_t flat_index);
+
+#endif
