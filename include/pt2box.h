@@ -7,10 +7,13 @@
  * memory shared with the model's workers, so that a run copies nothing that is already there.
  *
  * Ownership: whatever a function returns through a ret_ argument belongs to the caller and has a _free or _close.
- * Arguments are borrowed for the duration of the call. Errors: a status and, if asked for, a sentence.
+ * Arguments are borrowed for the duration of the call. Errors: a status and, if asked for, a sentence; @err is written
+ * only on failure. Handles may be freed in any order, but a model only when no run of it is under way: a tensor's memory
+ * stays until the tensor is freed, whatever became of its model and connection.
  *
  * Threads: a connection and its models may be used by several threads at once; a tensor by one at a time.
- * Fork: handles must not be used in a forked child; open a new connection there.
+ * Fork: in a forked child, calls on handles of its parent fail with USAGE, and freeing them frees only the child's
+ * records; tensors can still be read. Open a new connection there.
  */
 #ifndef PT2BOX_H
 #define PT2BOX_H
@@ -131,15 +134,24 @@ struct pt2box_run;
 /**
  * pt2box_open() - connect to a broker
  * @socket_path: Unix socket of a running broker; NULL starts a private broker as a child of this process, with the
- *               same confinement, which ends with the connection
+ *               same confinement, which ends with the connection or this process
  * @ret:         the connection; pt2box_close()
  * @err:         may be NULL
  *
- * Return: PT2BOX_OK; BROKER_LOST, nobody listens; DENIED; SYSTEM; LAYER_MISSING.
+ * The private broker is the program pt2boxd: in the folder that $PT2BOX_LIBEXEC names, else beside this library
+ * (libexec/ or ../libexec/pt2box/), else where it was installed. It has a session of its own, so a Ctrl-C at the terminal
+ * does not reach it. It writes to standard error only with $PT2BOX_VERBOSE. A program that waits for all its children
+ * will see it end.
+ *
+ * Return: PT2BOX_OK; BROKER_LOST, nobody listens; NOT_FOUND, no pt2boxd; DENIED; SYSTEM; LAYER_MISSING.
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_open(const char *socket_path, struct pt2box **ret,
 						       struct pt2box_error *err);
-/** pt2box_close() - close a connection with everything opened through it. Accepts NULL. Models must be closed first. */
+/**
+ * pt2box_close() - close a connection: its models are unloaded, a private broker has ended on return. Accepts NULL
+ *
+ * No other thread may be in a call on it. Handles of models must still be freed, and runs finished: they end CANCELLED.
+ */
 PT2BOX_API void pt2box_close(struct pt2box *c);
 
 /**
@@ -207,13 +219,34 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_fd(struct pt2box *c, int 
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_memory(struct pt2box *c, const void *data, size_t size_bytes,
 							      const struct pt2box_load_options *opt,
 							      struct pt2box_model **ret, struct pt2box_error *err);
-/** pt2box_unload() - end the model's workers and free the handle. Accepts NULL. Tensors of it must be freed first. */
+/** pt2box_unload() - end the model's workers and free the handle. Accepts NULL. Tensors of it stay valid. */
 PT2BOX_API void pt2box_unload(struct pt2box_model *m);
 
 /**
  * pt2box_inspect_fd() - describe a package without running any of its code
  * @model_name: NULL: "model"
  * @ret_json:   pt2box_free_text()
+ *
+ * A JSON object. All text in it is the package author's. Keys:
+ *	model, models, device	this model's name, all names in the package, "cpu"
+ *	state			"inspected" or "loaded"
+ *	backend			"native" if every function it imports is there, else null
+ *	n_inputs, n_outputs, stateful
+ *	run_deadline_ms, start_us	of a loaded model: deadline in force, microseconds that loading took
+ *	inputs			null if the package does not say; else a list of
+ *				{name, dtype, dims: null or [{min, max (null: unbounded), stride (null: follows)}]}
+ *	call_spec		{in: {text, tree}, out: {text, tree}}: text as in the package or null, tree null or: a number,
+ *				the index of a flat tensor; {"tuple": [...]}; {"list": [...]}; {"dict": [[key, node]...]};
+ *				{"node": type, "context": ..., "children": [...]}. "in" is (args, kwargs)
+ *	metadata		object of strings
+ *	constants		{source, bytes, count, list: [{name, fqn, dtype, shape, strides, storage_offset, bytes, type,
+ *				folded}]}
+ *	cpu			{isa, needs: [feature...], openmp, openmp_threads}
+ *	code			{bytes, sha256, constructors, minimal_arrayref}
+ *	package_sha256
+ *	import_counts		{native, proxied, absent, other}
+ *	imports			[{name, state: one of these, note: what the operator is and what would provide it}]
+ *	extern_nodes		text of the operators that go through a proxy, or null
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
 							     char **ret_json, struct pt2box_error *err);
@@ -233,8 +266,8 @@ PT2BOX_API int32_t pt2box_model_input_dtype(const struct pt2box_model *m, size_t
  * @ndim:    0 to PT2BOX_MAX_DIMS
  * @sizes:   elements per dimension
  * @strides: in elements
- * @readonly: 1: a large output, which stays where the worker wrote it: a store through @data is a SIGSEGV, and the
- *            model's later runs cannot touch it, but a hostile model can until it is unloaded
+ * @readonly: 1: a large output, mapped where the worker wrote it: a store through @data is a SIGSEGV. An honest model
+ *            never writes it again; a hostile one can, so copy what is checked before it is used
  * @numel:   product of sizes
  */
 struct pt2box_tensor_info {
@@ -258,20 +291,23 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_alloc(struct pt2box_mod
 /**
  * pt2box_tensor_lend() - a tensor over the caller's memory
  * @strides: elements, >= 0; NULL: contiguous
- * @data:    element 0; must stay valid until the tensor is freed. A run copies it into the lane
+ * @data:    element 0; must stay valid until the tensor is freed. A run copies the elements, and nothing between them,
+ *           into the lane, in the strides that the package was compiled for: any strides will do
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_lend(int32_t dtype, int32_t ndim, const int64_t *sizes,
 							      const int64_t *strides, void *data,
 							      struct pt2box_tensor **ret, struct pt2box_error *err);
-/** pt2box_tensor_get_info() - borrow the description; valid until the tensor is freed. */
+/** pt2box_tensor_get_info() - borrow the description, not to be changed; valid until the tensor is freed. */
 PT2BOX_API const struct pt2box_tensor_info *pt2box_tensor_get_info(const struct pt2box_tensor *t);
 /** pt2box_tensor_free() - release a tensor, and the lane memory it holds. Accepts NULL. */
 PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
 
 /**
  * struct pt2box_run_options - one run; initialise with PT2BOX_RUN_OPTIONS_INIT
- * @deadline_ms: wait at most this long, milliseconds; 0: the model's deadline; -1: no limit on the client's side
- * @retries:     times the run may be repeated after a worker died; inputs are intact
+ * @deadline_ms: wait at most this long from the call on, milliseconds, then end the run with MODEL_TIMEOUT; 0 or -1: no
+ *               limit of this run's own. The model's deadline, kept by the broker, holds in either case
+ * @retries:     times the run may be repeated after its worker died (MODEL_CRASHED, _KILLED, _EXITED, _OOM); inputs are
+ *               intact. Never done for a model with state: that is STATE_LOST
  */
 struct pt2box_run_options {
 	size_t struct_size;
@@ -282,9 +318,11 @@ struct pt2box_run_options {
 
 /**
  * pt2box_run() - run a model once
- * @in:      n_in tensors, borrowed until return
+ * @in:      n_in tensors, borrowed until return. Outputs of earlier runs may be inputs. What the model writes into an
+ *           input is written back on success, except into a readonly one
  * @ret_out: array of pt2box_model_n_outputs() entries, written on success: tensors owned by the caller, NULL for an
- *           output that is None. Outputs that alias each other or an input share memory
+ *           output that is None. Outputs that alias each other share memory, and so do an output and an input from
+ *           pt2box_tensor_alloc() that was used in place, unless the model writes its inputs
  *
  * Return: PT2BOX_OK; BAD_TENSOR before the model sees anything; MODEL_KILLED, MODEL_CRASHED, MODEL_EXITED,
  * MODEL_TIMEOUT, MODEL_OOM: the worker is replaced and the model can be called again; MODEL_ERROR with its message;
@@ -297,8 +335,10 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run(struct pt2box_model *m, st
 
 /**
  * pt2box_run_start() - start a run and return at once
- * @in:  borrowed until the run has ended: pt2box_run_finish() or pt2box_run_cancel() followed by it
+ * @in:  the tensors, not the array, are borrowed until pt2box_run_finish() has returned
  * @ret: pt2box_run_finish() frees it
+ *
+ * Any number may be started; those beyond the lane's slots wait their turn. A thread of the library takes the replies.
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_start(struct pt2box_model *m, struct pt2box_tensor *const *in,
 							    size_t n_in, const struct pt2box_run_options *opt,
@@ -307,7 +347,11 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_start(struct pt2box_model 
 PT2BOX_API int pt2box_run_fd(struct pt2box_run *r);
 /** pt2box_run_cancel() - ask that the run ends: at once if it waits, else its worker is killed and replaced. */
 PT2BOX_API void pt2box_run_cancel(struct pt2box_run *r);
-/** pt2box_run_finish() - wait for the end, take the outputs as pt2box_run() does, free the run. */
+/**
+ * pt2box_run_finish() - wait for the end, take the outputs as pt2box_run() does, free the run
+ *
+ * Return: as pt2box_run(). USAGE in a forked child: then the run is not freed.
+ */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_finish(struct pt2box_run *r, struct pt2box_tensor **ret_out,
 							     struct pt2box_error *err);
 
