@@ -178,15 +178,18 @@ static double percentile_us(const uint64_t *sorted, size_t n, size_t per_mille)
 /* Mean over the model's workers; null where the kernel does not let us look. */
 static json_t *worker_mean(const json_t *model, const char *key)
 {
-	const json_t *workers = json_object_get(model, "workers"), *w;
+	json_t *workers = json_object_get(model, "workers"), *w;
 	int64_t sum = 0, n = 0;
 	size_t i;
 
 	json_array_foreach(workers, i, w)
+	{
+		cmd_memory_fill(w);
 		if (cmd_json_int(w, key) >= 0) {
 			sum += cmd_json_int(w, key);
 			n++;
 		}
+	}
 	return n ? json_integer(sum / n) : json_null();
 }
 
@@ -248,15 +251,18 @@ static void show(const json_t *o)
 #define REAL(key) json_real_value(json_object_get(o, key))
 	printf("%-12s", "package");
 	cmd_show_text(stdout, cmd_json_text(o, "package"));
-	printf("\n%-12s%lld, %lld clients, %lld workers\n", "runs", (long long)cmd_json_int(o, "n"),
+	printf("\n%-12s%lld; clients %lld, workers %lld\n", "runs", (long long)cmd_json_int(o, "n"),
 	       (long long)cmd_json_int(o, "clients"), (long long)cmd_json_int(o, "runners"));
 	printf("%-12sp50 %.1f  p90 %.1f  p99 %.1f  p99.9 %.1f us\n", "latency", REAL("p50_us"), REAL("p90_us"),
 	       REAL("p99_us"), REAL("p999_us"));
 	printf("%-12s%.0f runs/s\n", "throughput", REAL("runs_per_s"));
 	printf("%-12s%.1f ms from nothing to the first result\n", "start", REAL("start_ms"));
-	printf("%-12s%s private, %s with its share of what is shared\n", "worker",
-	       cmd_show_bytes(cmd_json_int(o, "worker_private_bytes"), a),
-	       cmd_show_bytes(cmd_json_int(o, "worker_pss_bytes"), p));
+	if (cmd_json_int(o, "worker_pss_bytes") < 0)
+		printf("%-12snot readable: workers are closed to all but root\n", "memory");
+	else
+		printf("%-12s%s private, %s with its share of what is shared, each worker\n", "memory",
+		       cmd_show_bytes(cmd_json_int(o, "worker_private_bytes"), a),
+		       cmd_show_bytes(cmd_json_int(o, "worker_pss_bytes"), p));
 #undef REAL
 }
 

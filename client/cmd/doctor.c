@@ -5,49 +5,69 @@
 
 #include "client/cmd/json.h"
 
-/* Models do not run without these: see "required" in confine/steps.h. The others are walls behind walls. */
+/* Models do not run without these: what confine/ calls required. The others are walls behind walls. */
 static const char *const required[] = {
-	"sealed memory",   "uts namespace",    "ipc namespace",	      "pid namespace",	 "network namespace",
-	"mount namespace", "pid and mount namespaces", "empty root",  "resource limits", "capabilities",
-	"no_new_privs",	   "not dumpable",     "seccomp load filter", "seccomp run filter",
+	"sealed memory",   "network namespace", "pid namespace", "empty root",		 "resource limits",
+	"no capabilities", "not dumpable",	"no_new_privs",	 "seccomp load filter", "seccomp run filter",
 };
+#define N_REQUIRED (sizeof(required) / sizeof(required[0]))
 
 static bool is_required(const char *name)
 {
-	for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++)
+	for (size_t i = 0; i < N_REQUIRED; i++)
 		if (strcmp(name, required[i]) == 0)
 			return true;
 	return false;
 }
 
-/* Returns how many required layers are missing. */
-static size_t show_layers(const char *title, const json_t *layers)
+static const json_t *find(const json_t *layers, const char *name)
 {
 	const json_t *l;
-	size_t i, missing = 0;
+	size_t i;
 
-	printf("%s\n", title);
+	json_array_foreach(layers, i, l)
+		if (strcmp(cmd_json_text(l, "name"), name) == 0)
+			return l;
+	return NULL;
+}
+
+/* A layer that is not listed could not even be tried: one that it needs had failed. */
+static size_t count_missing(const json_t *layers)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < N_REQUIRED; i++)
+		n += strcmp(cmd_json_text(find(layers, required[i]), "state"), "on") != 0;
+	return n;
+}
+
+static void show_layer(const char *name, const char *state, const char *detail)
+{
+	printf("  %-32s %-8s", name, state);
+	cmd_show_text(stdout, detail);
+	putchar('\n');
+}
+
+static void show_layers(const char *title, const json_t *layers)
+{
+	const json_t *l;
+	size_t i;
+
+	printf("\n%s\n", title);
 	json_array_foreach(layers, i, l)
 	{
 		const char *name = cmd_json_text(l, "name"), *state = cmd_json_text(l, "state");
-		bool bad = strcmp(state, "on") != 0 && is_required(name);
 
-		missing += bad;
-		printf("  %-32s %-8s", name, bad ? "missing" : state);
-		cmd_show_text(stdout, cmd_json_text(l, "detail"));
-		putchar('\n');
+		show_layer(name, strcmp(state, "on") != 0 && is_required(name) ? "missing" : state,
+			   cmd_json_text(l, "detail"));
 	}
-	return missing;
 }
 
-static size_t count_missing(const json_t *layers)
+static void show_untried(const json_t *layers)
 {
-	const json_t *l;
-	size_t i, n = 0;
-
-	json_array_foreach(layers, i, l)
-		n += strcmp(cmd_json_text(l, "state"), "on") != 0 && is_required(cmd_json_text(l, "name"));
-	return n;
+	for (size_t i = 0; i < N_REQUIRED; i++)
+		if (!find(layers, required[i]))
+			show_layer(required[i], "missing", "could not be tried: something before it failed");
 }
 
 static void show(const json_t *o)
@@ -63,14 +83,15 @@ static void show(const json_t *o)
 	json_array_foreach(json_object_get(o, "cpu_features"), i, v)
 		printf(" %s", json_string_value(v) ? json_string_value(v) : "?");
 	putchar('\n');
-	show_layers("\nwhat can be enforced here, for every model", json_object_get(o, "layers"));
+	show_layers("what can be enforced here, for every model", json_object_get(o, "layers"));
+	show_untried(json_object_get(o, "layers"));
 	if (json_array_size(json_object_get(o, "spawner")))
-		show_layers("\nin force for the broker's spawner", json_object_get(o, "spawner"));
+		show_layers("in force for the broker's spawner", json_object_get(o, "spawner"));
 	json_array_foreach(models, i, v)
 	{
 		char title[64];
 
-		snprintf(title, sizeof(title), "\nin force for model %lld", (long long)cmd_json_int(v, "id"));
+		snprintf(title, sizeof(title), "in force for model %lld", (long long)cmd_json_int(v, "id"));
 		show_layers(title, json_object_get(v, "layers"));
 	}
 }

@@ -73,6 +73,7 @@ static const char *short_name(const char *name)
 static void show_names(const json_t *imports, const char *state)
 {
 	size_t column = WIDTH, i;
+	const char *title = state;
 	const json_t *im;
 
 	json_array_foreach(imports, i, im)
@@ -86,7 +87,8 @@ static void show_names(const json_t *imports, const char *state)
 				putchar('\n');
 			label("");
 			column = 12 + 9;
-			printf("%-9s", state);
+			printf("%-9s", title);
+			title = "";
 		}
 		putchar(' ');
 		cmd_show_text(stdout, name);
@@ -147,8 +149,20 @@ static bool same_feature(const char *a, size_t a_len, const char *b, size_t b_le
 	}
 }
 
+/* Where the kernel's name is another one than the compiler's. */
+static const char *kernel_name(const char *feature)
+{
+	static const char *const names[][2] = {{"sse3", "pni"}, {"lzcnt", "abm"}, {"bmi", "bmi1"}, {"pclmul", "pclmulqdq"}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(feature, names[i][0]) == 0)
+			return names[i][1];
+	return feature;
+}
+
 static bool in_words(const char *text, const char *word)
 {
+	word = kernel_name(word);
 	while (text && *text) {
 		size_t n = strcspn(text, " \t\n:");
 

@@ -14,5 +14,10 @@ void cmd_json_print(const json_t *o);
 /* "" and -1 for what is not there. */
 const char *cmd_json_text(const json_t *o, const char *key);
 int64_t cmd_json_int(const json_t *o, const char *key);
+/*
+ * Of a process in an answer of ps: fill private_bytes and pss_bytes where the broker, who has no rights, could not read
+ * them but this process can, as root can.
+ */
+void cmd_memory_fill(json_t *process);
 
 #endif

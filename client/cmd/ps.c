@@ -40,6 +40,22 @@ static void show_model(const json_t *m)
 	}
 }
 
+static void fill(json_t *o)
+{
+	json_t *m, *w;
+	size_t i, k;
+
+	cmd_memory_fill(json_object_get(o, "broker"));
+	cmd_memory_fill(json_object_get(o, "spawner"));
+	json_array_foreach(json_object_get(o, "models"), i, m)
+	{
+		cmd_memory_fill(json_object_get(m, "warden"));
+		cmd_memory_fill(json_object_get(m, "template"));
+		json_array_foreach(json_object_get(m, "workers"), k, w)
+			cmd_memory_fill(w);
+	}
+}
+
 static void show(const json_t *o)
 {
 	const json_t *m;
@@ -66,6 +82,8 @@ pb_status cmd_ps(const struct cmd_options *o, struct pt2box_error *err)
 		st = pt2box_ps(c, &text, err);
 	if (!st)
 		st = cmd_json_take(text, &root, err);
+	if (!st)
+		fill(root);
 	if (!st && o->json)
 		cmd_json_print(root);
 	else if (!st)
