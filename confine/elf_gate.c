@@ -171,7 +171,7 @@ static const uint8_t *consistent(const struct pb_elf_image *im, const Elf64_Phdr
 {
 	const uint8_t *at = pb_elf_at(im, p->p_vaddr, p->p_filesz, mask, want);
 
-	return at && at == im->file + p->p_offset ? at : NULL;
+	return at && (uint64_t)(at - im->file) == p->p_offset ? at : NULL;
 }
 
 static bool check_notes(const struct pb_elf_image *im, const Elf64_Phdr *p)

@@ -68,7 +68,7 @@ static inline void kit_put(struct kit_zip *z, const void *data, size_t n)
 static inline void kit_le(struct kit_zip *z, uint64_t v, int bytes)
 {
 	for (int i = 0; i < bytes; i++) {
-		const uint8_t b = (uint8_t)(v >> (8 * i));
+		const uint8_t b = i < 8 ? (uint8_t)(v >> (8 * i)) : 0;
 
 		kit_put(z, &b, 1);
 	}
