@@ -76,7 +76,7 @@ struct pb_worker_rec {
 	struct pb_source ctl;
 	pb_status kill_status; /* why the broker had it killed; OK if it did not */
 	uint64_t forked_ns;
-	uint64_t since_ns; /* in the state FORKING or DYING */
+	uint64_t since_ns; /* in its state */
 	uint32_t deaths;
 	uint32_t quick_deaths; /* in a row, soon after the fork: back off */
 	uint64_t retry_ns;

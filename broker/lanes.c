@@ -273,6 +273,14 @@ static void mark_writes_inputs(struct pb_broker *b, struct pb_model_rec *m)
 	pb_workers_send(b, m, PB_MSG_copy_inputs, &copy, NULL, 0);
 }
 
+/* By its own word, or because it was the last to be seen with it and the claim is gone: it took it back and died. */
+static bool was_held_by(const struct pb_slot_watch *watch, const struct pb_lane_peek *p, uint32_t w)
+{
+	if (p->claimed)
+		return p->worker == w;
+	return p->pending && watch->seq == p->seq && watch->claimed_ns && watch->worker == w;
+}
+
 void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status status, int signal,
 			  const char *text, bool segv)
 {
@@ -281,7 +289,7 @@ void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t 
 			struct pb_lane_peek p;
 
 			pb_lane_look(&l->lane, s, &p);
-			if (!p.claimed || p.worker != w)
+			if (!was_held_by(&l->watch[s], &p, w))
 				continue;
 			if (segv && p.fault && !m->copy_inputs) {
 				mark_writes_inputs(b, m);
@@ -337,6 +345,14 @@ static void overrun(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, u
 		pb_lane_fail(&l->lane, slot, seq, PT2BOX_MODEL_TIMEOUT, 0, "the run overran its deadline");
 }
 
+/* Waits, and nobody has claimed it for a whole deadline. */
+static bool is_stalled(const struct pb_lane_rec *l, const struct pb_slot_watch *w, uint64_t now)
+{
+	int64_t limit = l->model->run_deadline_ms;
+
+	return w->seq && !w->claimed_ns && limit >= 0 && now >= w->seen_ns + (uint64_t)limit * 1000000u;
+}
+
 /*
  * First sight of a claimed slot starts its clock, and nothing that a worker writes stops it but the answer: a claim that
  * is moved about or taken back runs on. Returns whether the slot waits and nobody has ever claimed it.
@@ -360,19 +376,42 @@ static bool watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot
 			w->claimed_ns = now;
 	}
 	if (!w->claimed_ns)
-		return limit >= 0 && now - w->seen_ns >= (uint64_t)limit * 1000000u;
+		return is_stalled(l, w, now);
 	*ret_busy = true;
 	if (limit >= 0 && now - w->claimed_ns >= (uint64_t)limit * 1000000u)
 		overrun(b, l, slot, p.seq);
 	return false;
 }
 
-/* Requests have waited for a whole deadline while no worker was at work: these workers do not serve. */
-static void kill_idlers(struct pb_broker *b, struct pb_model_rec *m)
+/*
+ * Requests have waited for a whole deadline, and no worker was at work: these workers do not serve. false if one of them
+ * is too young to be blamed, or there is none.
+ */
+static bool kill_idlers(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
+	bool any = false;
+
+	for (uint32_t w = 0; w < m->n_workers; w++) {
+		if (m->worker[w].state != PB_W_READY)
+			continue;
+		if (now < m->worker[w].since_ns + (uint64_t)m->run_deadline_ms * 1000000u)
+			return false;
+		any = true;
+	}
 	for (uint32_t w = 0; w < m->n_workers; w++)
 		if (m->worker[w].state == PB_W_READY)
 			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+	return any;
+}
+
+/* The next workers would do no better with them: a model may hide its claim, and so its part in the delay. */
+static void fail_stalled(struct pb_model_rec *m, uint64_t now)
+{
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++)
+			if (is_stalled(l, &l->watch[s], now))
+				pb_lane_fail(&l->lane, s, l->watch[s].seq, PT2BOX_MODEL_PROTOCOL, 0,
+					     "no worker of the model took the request within its deadline");
 }
 
 uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
@@ -385,7 +424,7 @@ uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now
 			stalled |= watch_slot(b, l, s, now, &busy);
 		next = now + WATCH_NS;
 	}
-	if (stalled && !busy)
-		kill_idlers(b, m);
+	if (stalled && !busy && kill_idlers(b, m, now))
+		fail_stalled(m, now);
 	return next;
 }

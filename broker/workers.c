@@ -107,6 +107,7 @@ static void worker_message(struct pb_broker *b, struct pb_source *s, uint32_t ev
 	}
 	if (b->rx.row->id == PB_MSG_worker_ready && m->worker[w].state == PB_W_FORKING) {
 		m->worker[w].state = PB_W_READY;
+		m->worker[w].since_ns = pb_now_ns();
 		m->forking = -1;
 		if (pb_lanes_attach_all(m, w))
 			pb_worker_kill(b, m, w, PT2BOX_INTERNAL);
