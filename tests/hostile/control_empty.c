@@ -7,7 +7,6 @@ static int attack(void)
 	static char junk[200000];
 	int fd = AT == AT_RUN ? 4 : 3;
 
-
 	(void)!write(fd, junk, 0);
 	(void)!write(fd, junk, sizeof(junk));
 	(void)!write(fd, junk, 65537);

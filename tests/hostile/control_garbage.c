@@ -8,7 +8,6 @@ static int attack(void)
 	int fd = AT == AT_RUN ? 4 : 3;
 
 	memset(junk, 0xc1, sizeof(junk));
-
 	(void)!write(fd, junk, sizeof(junk));
 	futex_sleep_ms(200);
 	return 0;

@@ -31,7 +31,7 @@
 #define N 16
 #define MAGIC 666.0f
 #define RUN_MS 500
-#define LOAD_MS 1500
+#define LOAD_MS 800
 #define LATE_MS 1000   /* how much later than its deadline a timeout may be seen here */
 #define PROMPT_MS 4000 /* everything that is no timeout, on a machine that does other things too */
 
