@@ -29,7 +29,9 @@ B := build$(if $(fuzz),/fuzz,$(if $(lint),/lint/scan,$(if $(san),/san)))
 SANFLAGS := $(if $(san),-fsanitize=$(san) -fno-sanitize-recover=all -fno-omit-frame-pointer) \
 	$(if $(fuzz),-fsanitize=fuzzer-no-link -DPB_LIBFUZZER)
 OPT ?= $(if $(lint),-O0,$(if $(san),-O1,-O2))
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef $(if $(dev),-Werror)
+# clang calls {NULL} an incomplete initialiser; here it is the idiom for "all zero".
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef $(if $(dev),-Werror) \
+	$(if $(fuzz),-Wno-missing-field-initializers)
 CXXWARN := -Wall -Wextra $(if $(dev),-Werror)
 HARDEN := $(if $(san)$(lint),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fstack-clash-protection
 # Portable x86-64: kernels for newer instruction sets are chosen at run time. No -march here.
@@ -37,7 +39,7 @@ COMMON = -g $(OPT) -fPIC -fvisibility=hidden $(SANFLAGS) $(HARDEN) -I. -I$(B)/ge
 ALL_CFLAGS = -std=gnu17 $(WARN) $(COMMON) $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 $(CXXWARN) $(COMMON) $(CXXFLAGS)
 ALL_LDFLAGS := $(SANFLAGS) -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(LDFLAGS)
-RUNTIME_LIBS := -Wl,--no-as-needed -lsleef -ldnnl -lgomp -Wl,--as-needed -lm
+RUNTIME_LIBS := -Wl,--no-as-needed -lsleef -lgomp -Wl,--as-needed -lm
 
 # All CPUs, unless the user said how many.
 SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -160,6 +162,10 @@ BELOW_ipc := testlib ipc
 BELOW_confine := testlib confine ipc
 BELOW_runtime := testlib runtime ipc
 BELOW_client := testlib client ipc
+BELOW_cmd := $(BELOW_client)
+BELOW_intake := testlib intake confine ipc
+BELOW_broker := testlib broker confine ipc
+BELOW_worker := testlib worker confine ipc
 BELOW_intake := testlib intake confine ipc
 units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
 grouped = $(filter %.o,$(1)) -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group

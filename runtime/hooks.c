@@ -20,5 +20,5 @@ int pb_rt_threads(void)
 
 void pb_rt_warmup(void)
 {
-	pb_rt_dnnl_warmup();
+	pb_rt_ops_warmup();
 }

@@ -5,7 +5,7 @@
 #	--lint: also what `make lint`, `make fuzz` and `make format` use
 #	--check: change nothing; exit 1 if something is missing
 set -eu
-PACKAGES="gcc g++ make pkg-config libzip-dev libmsgpack-dev libjansson-dev libseccomp-dev libdnnl-dev libsleef-dev
+PACKAGES="gcc g++ make pkg-config libzip-dev libmsgpack-dev libjansson-dev libseccomp-dev libsleef-dev
 libcmocka-dev libssl-dev binutils python3-minimal"
 LINT_PACKAGES="cppcheck clang clang-tools clang-format"
 
@@ -20,7 +20,7 @@ done
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
 	missing=
-	for h in zip.h msgpack.h jansson.h seccomp.h dnnl.h sleef.h cmocka.h openssl/sha.h; do
+	for h in zip.h msgpack.h jansson.h seccomp.h sleef.h cmocka.h openssl/sha.h; do
 		echo "#include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -30,7 +30,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 	[ -z "$missing" ] && exit 0
 	echo "pt2box: headers missing:$missing" >&2
 	echo "pt2box: this is not a Debian system: install gcc, g++, GNU make and the development files of libzip," >&2
-	echo "  msgpack-c, jansson, libseccomp, oneDNN, SLEEF, cmocka and OpenSSL, then run make again." >&2
+	echo "  msgpack-c, jansson, libseccomp, SLEEF, cmocka and OpenSSL, then run make again." >&2
 	exit 1
 fi
 

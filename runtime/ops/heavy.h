@@ -1,25 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the runtime core calls in the heavy operators: warm-up, the caches of packed constants and
- * primitives, and whether code may be generated at run time.
+ * What the runtime core calls in the heavy operators: the warm-up and the cache of packed
+ * constants. Nothing here generates code at run time: a worker never needs executable memory.
  */
 #ifndef PT2BOX_RUNTIME_OPS_HEAVY_H
 #define PT2BOX_RUNTIME_OPS_HEAVY_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/ops/gemm.h"
 
-/* False (profile strict): nothing may make memory executable; our own kernels do everything.
- * Default true. */
-void pb_rt_set_jit(bool allowed);
-bool pb_rt_jit_allowed(void);
+/* CPU detection, first product, first convolution. */
+void pb_rt_ops_warmup(void);
 
-/* CPU detection, first GEMM, first convolution, oneDNN's first primitives where JIT is allowed. */
-void pb_rt_dnnl_warmup(void);
-
-/* Drop every packed constant and cached primitive (the constants are about to change or go). */
+/* Drop every packed constant (the constants are about to change or go). */
 void pb_rt_cache_clear(void);
 /* Upper bound for packed bytes; more constants are used unpacked. */
 void pb_rt_cache_set_limit(uint64_t bytes);

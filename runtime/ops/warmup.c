@@ -42,7 +42,7 @@ static void warm_convolution(void)
 	pb_rt_delete(w);
 }
 
-void pb_rt_dnnl_warmup(void)
+void pb_rt_ops_warmup(void)
 {
 	(void)pb_gemm_isa();
 	warm_product();
