@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packages that torch made, with inputs and the outputs that torch gave: tests/fixtures/. */
+/*
+ * Fixtures: packages that PyTorch compiled, with inputs and the outputs that PyTorch computed; meta.json says how many
+ * cases there are, which dtypes, and how close is close enough. Files that numpy wrote are read by client/cmd/.
+ */
 #ifndef TESTS_LIB_FIXTURE_H
 #define TESTS_LIB_FIXTURE_H
 
@@ -7,35 +10,54 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "include/pt2box.h"
+#include "client/cmd/array.h"
 
-#define FIXTURE_ARRAYS_MAX 64
+#define TEST_FIXTURES "tests/fixtures"
+#define TEST_ARRAYS_MAX 64
 
-struct fixture_arrays {
-	size_t n;
-	struct fixture_array {
-		char name[64];
-		int32_t dtype, ndim;
-		int64_t sizes[PT2BOX_MAX_DIMS], strides[PT2BOX_MAX_DIMS];
-		size_t bytes;
-		void *data;
-	} a[FIXTURE_ARRAYS_MAX];
+struct test_case {
+	char model[64]; /* "": the only one */
+	char in[512], out[512];
+	/* Declared; -1: None. */
+	int32_t dtypes_in[TEST_ARRAYS_MAX], dtypes_out[TEST_ARRAYS_MAX];
+	size_t n_in, n_out;
 };
 
-/* "tests/fixtures/NAME/FILE"; static text, overwritten by the next call. */
-const char *fixture_path(const char *name, const char *file);
-/* Read an .npz; fails the program if it cannot. */
-void fixture_read(const char *name, const char *file, struct fixture_arrays *ret);
-void fixture_free(struct fixture_arrays *f);
-/* Tensors over the arrays: copied into the lane of @m, or lent where it is NULL. Fails the program on an error. */
-void fixture_tensors(struct pt2box_model *m, const struct fixture_arrays *f, struct pt2box_tensor **ret);
+struct test_fixture {
+	char name[64];
+	char package[512], constants[512]; /* constants "": none to bring */
+	double rtol, atol;
+	bool sequence; /* the cases are runs of one model, in this order */
+	struct test_case cases[8];
+	size_t n_cases;
+};
+
+/* 0, or -1 with a line on stderr. */
+int test_fixture_load(const char *name, struct test_fixture *ret);
+/* The i-th fixture by name; false: there are no more. */
+bool test_fixture_name(size_t i, char ret[64]);
+
+/* All arrays of a file, in memory. */
+struct test_arrays {
+	struct pb_array_view v[TEST_ARRAYS_MAX];
+	size_t n;
+	struct pb_array_file *file;
+	void *data[TEST_ARRAYS_MAX];
+};
+
 /*
- * Every array that is there (named outN) equals output N closely, or exactly for integers; outputs without an array are
- * None. false with a line on stderr.
+ * Dtypes that numpy lacks are taken from @dtypes, by the number in an array's name, else by its place. 0, or -1
+ * with a line on stderr; test_arrays_free() in either case.
  */
-bool fixture_equal(struct pt2box_tensor *const *out, size_t n_out, const struct fixture_arrays *want, double rtol,
-		   double atol);
-/* One element of a tensor as a number. */
-double fixture_at(const struct pt2box_tensor_info *t, int64_t flat_index);
+int test_arrays_read(const char *path, const int32_t *dtypes, size_t n_dtypes, struct test_arrays *ret);
+void test_arrays_free(struct test_arrays *a);
+/*
+ * Same dtype, same sizes, every element equal or, if it has a fraction, within atol + rtol * |want|; NaN equals NaN. The
+ * strides of the two do not matter. @why: the first difference.
+ */
+bool test_close(const struct pb_array_view *got, const struct pb_array_view *want, double rtol, double atol,
+		char why[256]);
+/* An output file against the one of a case, names included. 0, or -1 with a line on stderr. */
+int test_compare_files(const struct test_fixture *f, const struct test_case *c, const char *got);
 
 #endif
