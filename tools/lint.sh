@@ -8,20 +8,19 @@ jobs=$(nproc)
 mkdir -p "$b"
 
 cppcheck_run() {
-	dirs=
-	for d in ipc confine broker worker proxy client runtime bench; do
-		[ ! -d "$d" ] || dirs="$dirs $d"
-	done
 	# Each suppression with its reason:
 	#  missingIncludeSystem  system headers are not read: the code is analysed without them, as cppcheck advises
-	#  unusedFunction        not asked for: it needs a whole program, and ours are several
 	#  unknownMacro          tables expanded by X macros
-	#  normalCheckLevelMaxBranches  a remark about cppcheck's own effort
-	# shellcheck disable=SC2086
+	#  invalidPointerCast    tensors are bytes that are read as floats, in the one process and machine that wrote them
+	#  incorrectLogicOperator in convert.c  cppcheck reads the hexadecimal float 0x1p63 as 0
+	# Hostile models are left out: they do on purpose what is looked for. Of C++ there is a file of a few lines.
+	find ipc confine broker worker proxy client runtime bench tools tests -name '*.c' ! -path 'tests/hostile/*' 2>/dev/null |
+		sort >"$b/files"
 	timeout 300 cppcheck --std=c11 --language=c --enable=warning,portability,performance --inline-suppr --quiet -j "$jobs" \
-		--error-exitcode=1 -I. -D_GNU_SOURCE -D__x86_64__ -DPB_VERSION='""' -DPB_LIBEXEC_DIR='""' \
-		--suppress=missingIncludeSystem --suppress=unknownMacro --suppress=normalCheckLevelMaxBranches \
-		--template='{file}:{line}: {severity}: {message} [{id}]' $dirs
+		--error-exitcode=1 -I. -D_GNU_SOURCE -D__x86_64__ -DPB_VERSION='""' -DPB_LIBEXEC_DIR='""' -DAT=0 \
+		--suppress=missingIncludeSystem --suppress=unknownMacro --suppress=invalidPointerCast \
+		--suppress=incorrectLogicOperator:runtime/convert.c \
+		--template='{file}:{line}: {severity}: {message} [{id}]' --file-list="$b/files"
 }
 
 # Analysed in a build of its own, without optimisation: only the programs, the analyzer is slow.

@@ -56,22 +56,22 @@ static void put_lanes(void)
 	struct sample_lane s;
 
 	sample_lane(&s);
-	put("lane_request", "some", NULL, 0, buf, pb_lane_encode_request(&s.request, buf, sizeof(buf)));
-	put("lane_reply", "some", NULL, 0, buf, pb_lane_encode_reply(&s.reply, buf, sizeof(buf)));
+	put("lane_request", "some", "", 0, buf, pb_lane_encode_request(&s.request, buf, sizeof(buf)));
+	put("lane_reply", "some", "", 0, buf, pb_lane_encode_reply(&s.reply, buf, sizeof(buf)));
 	s.in[0].segment = s.in[1].segment = s.out[0].segment = 0; /* these lie in the target's memory */
 	s.out[0].sizes[0] = 100;
 	s.request.n_inputs = 2;
 	s.reply.n_outputs = 1;
 	s.reply.n_written = 0;
-	put("lane_request", "inside", NULL, 0, buf, pb_lane_encode_request(&s.request, buf, sizeof(buf)));
-	put("lane_reply", "inside", NULL, 0, buf, pb_lane_encode_reply(&s.reply, buf, sizeof(buf)));
+	put("lane_request", "inside", "", 0, buf, pb_lane_encode_request(&s.request, buf, sizeof(buf)));
+	put("lane_reply", "inside", "", 0, buf, pb_lane_encode_reply(&s.reply, buf, sizeof(buf)));
 	s.request.n_inputs = 0;
 	s.reply.n_outputs = 0;
 	s.reply.text[0] = '\0';
-	put("lane_request", "none", NULL, 0, buf, pb_lane_encode_request(&s.request, buf, sizeof(buf)));
-	put("lane_reply", "none", NULL, 0, buf, pb_lane_encode_reply(&s.reply, buf, sizeof(buf)));
-	put("lane_request", "bomb", NULL, 0, "\x95\0\0\0\0\xdd\xff\xff\xff\xff", 10);
-	put("lane_reply", "bomb", NULL, 0, "\x98\0\0\0\0\0\xa0\x90\xdd\xff\xff\xff\xff", 13);
+	put("lane_request", "none", "", 0, buf, pb_lane_encode_request(&s.request, buf, sizeof(buf)));
+	put("lane_reply", "none", "", 0, buf, pb_lane_encode_reply(&s.reply, buf, sizeof(buf)));
+	put("lane_request", "bomb", "", 0, "\x95\0\0\0\0\xdd\xff\xff\xff\xff", 10);
+	put("lane_reply", "bomb", "", 0, "\x98\0\0\0\0\0\xa0\x90\xdd\xff\xff\xff\xff", 13);
 }
 
 static void put_manifest(const char *name, const struct pb_manifest *m)
@@ -84,7 +84,7 @@ static void put_manifest(const char *name, const struct pb_manifest *m)
 		fprintf(stderr, "%s: %s\n", name, err.text);
 		exit(1);
 	}
-	put("manifest", name, NULL, 0, data, len);
+	put("manifest", name, "", 0, data, len);
 	free(data);
 }
 
@@ -102,6 +102,6 @@ int main(int argc, char **argv)
 	sample_manifest(&s);
 	put_manifest("some", &s.m);
 	put_manifest("empty", &(struct pb_manifest){0});
-	put("manifest", "bomb", NULL, 0, "\xdd\x00\x00\x00\x21\x01\xa0\xdd\x00\x00\xff\xff", 12);
+	put("manifest", "bomb", "", 0, "\xdd\x00\x00\x00\x21\x01\xa0\xdd\x00\x00\xff\xff", 12);
 	return 0;
 }
