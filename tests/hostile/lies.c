@@ -139,7 +139,7 @@ static void publish(struct pb_lane *l, int slot)
 		d->len = len;
 	d->done = seq;
 	syscall(SYS_futex, &d->done, 1 /* FUTEX_WAKE */, 64, NULL, NULL, 0);
-	futex_sleep_ms(300); /* until the client has read it; what the worker itself says later is too late */
+	futex_sleep_ms(80); /* until the client has read it; what the worker itself says later is too late */
 }
 
 static void one_tensor(uint64_t dtype, uint64_t down, uint64_t segment, uint64_t offset, int ndim, const int64_t *sizes,
