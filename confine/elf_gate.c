@@ -308,60 +308,56 @@ static bool check_segments(struct pb_elf_image *im)
 
 struct tag_row {
 	uint64_t tag;
-	int slot;	  /* enum pb_elf_slot; -1: refused */
-	const char *word; /* of the refusal */
+	int slot;		/* enum pb_elf_slot; -1: refused */
+	const char *word, *why; /* of the refusal */
 };
 
 static const struct tag_row tags[] = {
-	{DT_NEEDED, PB_D_NEEDED, NULL},
-	{DT_PLTRELSZ, PB_D_PLTRELSZ, NULL},
-	{DT_PLTGOT, PB_D_PLTGOT, NULL},
-	{DT_HASH, PB_D_HASH, NULL},
-	{DT_STRTAB, PB_D_STRTAB, NULL},
-	{DT_SYMTAB, PB_D_SYMTAB, NULL},
-	{DT_RELA, PB_D_RELA, NULL},
-	{DT_RELASZ, PB_D_RELASZ, NULL},
-	{DT_RELAENT, PB_D_RELAENT, NULL},
-	{DT_STRSZ, PB_D_STRSZ, NULL},
-	{DT_SYMENT, PB_D_SYMENT, NULL},
-	{DT_INIT, PB_D_INIT, NULL},
-	{DT_FINI, PB_D_FINI, NULL},
-	{DT_SYMBOLIC, PB_D_SYMBOLIC, NULL},
-	{DT_PLTREL, PB_D_PLTREL, NULL},
-	{DT_JMPREL, PB_D_JMPREL, NULL},
-	{DT_BIND_NOW, PB_D_BIND_NOW, NULL},
-	{DT_INIT_ARRAY, PB_D_INIT_ARRAY, NULL},
-	{DT_FINI_ARRAY, PB_D_FINI_ARRAY, NULL},
-	{DT_INIT_ARRAYSZ, PB_D_INIT_ARRAYSZ, NULL},
-	{DT_FINI_ARRAYSZ, PB_D_FINI_ARRAYSZ, NULL},
-	{DT_FLAGS, PB_D_FLAGS, NULL},
-	{DT_GNU_HASH, PB_D_GNU_HASH, NULL},
-	{DT_VERSYM, PB_D_VERSYM, NULL},
-	{DT_RELACOUNT, PB_D_RELACOUNT, NULL},
-	{DT_FLAGS_1, PB_D_FLAGS_1, NULL},
-	{DT_VERNEED, PB_D_VERNEED, NULL},
-	{DT_VERNEEDNUM, PB_D_VERNEEDNUM, NULL},
-	/* Would open files of the author's choice. */
-	{DT_RPATH, -1, "rpath"},
-	{DT_RUNPATH, -1, "rpath"},
-	{DT_AUDIT, -1, "audit"},
-	{DT_DEPAUDIT, -1, "audit"},
-	{DT_FILTER, -1, "filter"},
-	{DT_AUXILIARY, -1, "filter"},
-	{DT_CONFIG, -1, "filter"},
-	/* Would run, or write over code. */
-	{DT_PREINIT_ARRAY, -1, "preinit"},
-	{DT_PREINIT_ARRAYSZ, -1, "preinit"},
-	{DT_TEXTREL, -1, "textrel"},
-	/* Would answer to another library's name. */
-	{DT_SONAME, -1, "soname"},
-	/* Kinds of relocation that x86-64 packages do not have. */
-	{DT_REL, -1, "reloc"},
-	{DT_RELSZ, -1, "reloc"},
-	{DT_RELENT, -1, "reloc"},
-	{DT_RELR, -1, "relr"},
-	{DT_RELRSZ, -1, "relr"},
-	{DT_RELRENT, -1, "relr"},
+	{DT_NEEDED, PB_D_NEEDED, NULL, NULL},
+	{DT_PLTRELSZ, PB_D_PLTRELSZ, NULL, NULL},
+	{DT_PLTGOT, PB_D_PLTGOT, NULL, NULL},
+	{DT_HASH, PB_D_HASH, NULL, NULL},
+	{DT_STRTAB, PB_D_STRTAB, NULL, NULL},
+	{DT_SYMTAB, PB_D_SYMTAB, NULL, NULL},
+	{DT_RELA, PB_D_RELA, NULL, NULL},
+	{DT_RELASZ, PB_D_RELASZ, NULL, NULL},
+	{DT_RELAENT, PB_D_RELAENT, NULL, NULL},
+	{DT_STRSZ, PB_D_STRSZ, NULL, NULL},
+	{DT_SYMENT, PB_D_SYMENT, NULL, NULL},
+	{DT_INIT, PB_D_INIT, NULL, NULL},
+	{DT_FINI, PB_D_FINI, NULL, NULL},
+	{DT_SYMBOLIC, PB_D_SYMBOLIC, NULL, NULL},
+	{DT_PLTREL, PB_D_PLTREL, NULL, NULL},
+	{DT_JMPREL, PB_D_JMPREL, NULL, NULL},
+	{DT_BIND_NOW, PB_D_BIND_NOW, NULL, NULL},
+	{DT_INIT_ARRAY, PB_D_INIT_ARRAY, NULL, NULL},
+	{DT_FINI_ARRAY, PB_D_FINI_ARRAY, NULL, NULL},
+	{DT_INIT_ARRAYSZ, PB_D_INIT_ARRAYSZ, NULL, NULL},
+	{DT_FINI_ARRAYSZ, PB_D_FINI_ARRAYSZ, NULL, NULL},
+	{DT_FLAGS, PB_D_FLAGS, NULL, NULL},
+	{DT_GNU_HASH, PB_D_GNU_HASH, NULL, NULL},
+	{DT_VERSYM, PB_D_VERSYM, NULL, NULL},
+	{DT_RELACOUNT, PB_D_RELACOUNT, NULL, NULL},
+	{DT_FLAGS_1, PB_D_FLAGS_1, NULL, NULL},
+	{DT_VERNEED, PB_D_VERNEED, NULL, NULL},
+	{DT_VERNEEDNUM, PB_D_VERNEEDNUM, NULL, NULL},
+	{DT_RPATH, -1, "rpath", "it would search folders of its own"},
+	{DT_RUNPATH, -1, "rpath", "it would search folders of its own"},
+	{DT_AUDIT, -1, "audit", "it would load a library that watches the linker"},
+	{DT_DEPAUDIT, -1, "audit", "it would load a library that watches the linker"},
+	{DT_FILTER, -1, "filter", "it would load a library to look names up in"},
+	{DT_AUXILIARY, -1, "filter", "it would load a library to look names up in"},
+	{DT_CONFIG, -1, "filter", "it would read a configuration file"},
+	{DT_PREINIT_ARRAY, -1, "preinit", "functions that run before all others"},
+	{DT_PREINIT_ARRAYSZ, -1, "preinit", "functions that run before all others"},
+	{DT_TEXTREL, -1, "textrel", "relocations in code"},
+	{DT_SONAME, -1, "soname", "it would answer to a name of its own"},
+	{DT_REL, -1, "reloc", "relocations without addends"},
+	{DT_RELSZ, -1, "reloc", "relocations without addends"},
+	{DT_RELENT, -1, "reloc", "relocations without addends"},
+	{DT_RELR, -1, "relr", "packed relocations: link without -z pack-relative-relocs"},
+	{DT_RELRSZ, -1, "relr", "packed relocations: link without -z pack-relative-relocs"},
+	{DT_RELRENT, -1, "relr", "packed relocations: link without -z pack-relative-relocs"},
 };
 
 static const struct tag_row *find_tag(uint64_t tag)
@@ -385,9 +381,10 @@ static bool add_tag(struct pb_elf_image *im, const Elf64_Dyn *d)
 	if (was_taken(im, (uint64_t)d->d_tag))
 		return true;
 	if (!row)
-		return pb_elf_refuse(im, "tag", "dynamic tag 0x%llx", (unsigned long long)d->d_tag);
+		return pb_elf_refuse(im, "tag", "the dynamic tag 0x%llx is not one that packages have",
+				     (unsigned long long)d->d_tag);
 	if (row->slot < 0)
-		return pb_elf_refuse(im, row->word, "dynamic tag 0x%llx", (unsigned long long)d->d_tag);
+		return pb_elf_refuse(im, row->word, "%s", row->why);
 	if (row->slot == PB_D_NEEDED) {
 		if (im->n_needed == PB_ELF_NEEDED_MAX)
 			return pb_elf_refuse(im, "needed", "too many libraries");
@@ -395,7 +392,7 @@ static bool add_tag(struct pb_elf_image *im, const Elf64_Dyn *d)
 		return true;
 	}
 	if (im->has[row->slot])
-		return pb_elf_refuse(im, "tag", "dynamic tag 0x%llx twice", (unsigned long long)d->d_tag);
+		return pb_elf_refuse(im, "tag", "the dynamic tag 0x%llx is there twice", (unsigned long long)d->d_tag);
 	im->has[row->slot] = true;
 	im->value[row->slot] = d->d_un.d_val;
 	return true;

@@ -100,7 +100,7 @@ struct pb_manifest {
 	uint64_t init_addr;	  /* DT_INIT, 0 if none; relative to the load address */
 	uint64_t init_array_addr; /* DT_INIT_ARRAY, 0 if none */
 	uint32_t init_array_count;
-	uint8_t so_sha256[32];	/* of the rewritten file */
+	uint8_t so_sha256[32];	/* of the rewritten file without its constants */
 	uint8_t pkg_sha256[32]; /* of the package file */
 
 	const char *cpu_isa; /* AOTI_CPU_ISA */

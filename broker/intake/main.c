@@ -91,6 +91,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "pt2box-intake is started by pt2boxd\n");
 		return PT2BOX_USAGE;
 	}
+	if (!o.intake.model[0])
+		o.intake.model = "model";
 	if (fcntl(PB_FD_CONSTANTS_FILE, F_GETFD) >= 0)
 		o.intake.constants_in = PB_FD_CONSTANTS_FILE;
 	json_object_seed(0); /* takes its seed from a file, which cannot be opened later */
