@@ -178,6 +178,18 @@ static void note_allowed(struct policy *pol, const char *call)
 	snprintf(pol->allowed[pol->n_allowed++], 32, "%s", call);
 }
 
+/* A copy for people, without the blanks that align a column. */
+static char *one_spaced(const char *text)
+{
+	char *copy = strdup(text), *to = copy;
+
+	for (; *text && *text != '\n'; text++)
+		if (*text != ' ' || text[1] != ' ')
+			*to++ = *text;
+	*to = '\0';
+	return copy;
+}
+
 static void add_line(struct policy *pol, char *text)
 {
 	struct scmp_arg_cmp cmp[6];
@@ -188,8 +200,7 @@ static void add_line(struct policy *pol, char *text)
 
 	if (!reason || strspn(reason + 1, " \t\n") == strlen(reason + 1))
 		die("a line needs a reason: %s", text);
-	pol->lines[pol->n_lines] = strdup(text);
-	pol->lines[pol->n_lines][strcspn(pol->lines[pol->n_lines], "\n")] = '\0';
+	pol->lines[pol->n_lines] = one_spaced(text);
 	pol->line_no[pol->n_lines] = at_line;
 	*reason = '\0';
 	call = word(&p);

@@ -243,7 +243,8 @@ static uint32_t verdict(const struct warden *w, const struct seccomp_data *d, in
 	for (size_t i = 0; i < sizeof(phase) / sizeof(phase[0]); i++) {
 		uint32_t one = phase[i] ? pb_policy_eval(phase[i], d) : SECCOMP_RET_ALLOW;
 
-		if (pb_policy_stricter(all, one) == one && one != all) {
+		/* Of two that deny, the later phase is the one to name. */
+		if (phase[i] && pb_policy_stricter(one, all) == one) {
 			all = one;
 			*ret = phase[i];
 		}
@@ -251,10 +252,25 @@ static uint32_t verdict(const struct warden *w, const struct seccomp_data *d, in
 	return all;
 }
 
+/* A worker may be faster than the template's word about it. */
+static int owner_in_time(struct warden *w, pid_t tid)
+{
+	int owner = owner_of(w, tid);
+
+	for (int i = 0; i < 100 && owner == OWNER_UNKNOWN && w->n_forked > 0 && !w->ends; i++) {
+		struct pollfd p = {.fd = PB_FD_LINK_PEER, .events = POLLIN};
+
+		poll(&p, 1, 1);
+		drain_link(w);
+		owner = owner_of(w, tid);
+	}
+	return owner;
+}
+
 /* A call that the filter in force leaves to the warden: as the policies say, but what is denied is named. */
 static void decide(struct warden *w, const struct seccomp_notif *n)
 {
-	int owner = owner_of(w, (pid_t)n->pid);
+	int owner = owner_in_time(w, (pid_t)n->pid);
 	const struct pb_policy *policy = w->run;
 	uint32_t v = verdict(w, &n->data, owner, &policy);
 	char text[400];
