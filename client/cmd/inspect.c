@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/cmd/cpu.h"
 #include "client/cmd/json.h"
 #include "client/cmd/signature.h"
 
@@ -132,70 +133,11 @@ static void show_operators(const json_t *o)
 
 /* ---- the CPU ---- */
 
-/* The same name as compilers and kernels write it: sse4.2, sse4_2; avx512_bf16, avx512bf16. */
-static bool same_feature(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	size_t i = 0, k = 0;
-
-	for (;;) {
-		while (i < a_len && strchr("._-", a[i]))
-			i++;
-		while (k < b_len && strchr("._-", b[k]))
-			k++;
-		if (i == a_len || k == b_len)
-			return i == a_len && k == b_len;
-		if (a[i++] != b[k++])
-			return false;
-	}
-}
-
-/* Where the kernel's name is another one than the compiler's. */
-static const char *kernel_name(const char *feature)
-{
-	static const char *const names[][2] = {{"sse3", "pni"}, {"lzcnt", "abm"}, {"bmi", "bmi1"}, {"pclmul", "pclmulqdq"}};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(feature, names[i][0]) == 0)
-			return names[i][1];
-	return feature;
-}
-
-static bool in_words(const char *text, const char *word)
-{
-	word = kernel_name(word);
-	while (text && *text) {
-		size_t n = strcspn(text, " \t\n:");
-
-		if (n && same_feature(text, n, word, strlen(word)))
-			return true;
-		text += n + (text[n] != '\0');
-	}
-	return false;
-}
-
-/* The line of flags of the first processor. malloc'd; NULL: unknown. */
-static char *cpu_flags(void)
-{
-	FILE *f = fopen("/proc/cpuinfo", "re");
-	char *line = NULL;
-	size_t cap = 0;
-
-	while (f && getline(&line, &cap, f) > 0)
-		if (strncmp(line, "flags", 5) == 0) {
-			fclose(f);
-			return line;
-		}
-	if (f)
-		fclose(f);
-	free(line);
-	return NULL;
-}
-
 /* What the code needs and this CPU lacks, space separated, in @missing. */
 static void show_cpu(const json_t *o, char *missing, size_t cap)
 {
 	const json_t *cpu = json_object_get(o, "cpu"), *v;
-	char *flags = cpu_flags();
+	char *flags = cmd_cpu_flags();
 	size_t i, n = 0;
 
 	missing[0] = '\0';
@@ -206,7 +148,7 @@ static void show_cpu(const json_t *o, char *missing, size_t cap)
 	{
 		putchar(' ');
 		cmd_show_text(stdout, json_string_value(v));
-		if (flags && !in_words(flags, json_string_value(v)) && n < cap)
+		if (flags && !cmd_cpu_has(flags, json_string_value(v)) && n < cap)
 			n += (size_t)snprintf(missing + n, cap - n, " %s", json_string_value(v));
 	}
 	printf("; %s%s\n", !flags ? "not known what is here" : n ? "not here:" : "all here", missing);
