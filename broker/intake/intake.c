@@ -163,7 +163,7 @@ static pb_status take_code(struct work *w, struct pt2box_error *err)
 static void hash_code(struct work *w)
 {
 	uint64_t skip = w->elf.constants_offset, from = skip + w->elf.constants_bytes;
-	struct pb_hash h;
+	struct pb_hash h = {{0}};
 
 	pb_hash_begin(&h);
 	pb_hash_add(&h, w->so, skip);

@@ -349,7 +349,7 @@ pb_status pb_package_stream(struct pb_package *p, struct pb_sink *sinks, uint32_
 			    struct pt2box_error *err)
 {
 	uint8_t *buf = malloc(STEP);
-	struct pb_hash h;
+	struct pb_hash h = {{0}};
 	pb_status st = PT2BOX_OK;
 
 	if (!buf)

@@ -239,7 +239,7 @@ static void test_hash(void **state)
 {
 	const int pkg = open_fixture("mlp", "model.pt2");
 	struct result r = run(pkg, "model", -1, false);
-	struct pb_hash h;
+	struct pb_hash h = {{0}};
 	uint8_t *data, want[32];
 	size_t n;
 
