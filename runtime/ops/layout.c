@@ -303,20 +303,30 @@ static const struct pb_rt_tensor *common_layout(const struct pb_rt_tensor *const
 	return contiguous || same ? t[0] : NULL;
 }
 
-struct pb_rt_tensor *pb_elementwise_empty(const struct pb_rt_tensor *const *t, int n, int32_t dtype)
+struct pb_rt_tensor *pb_elementwise_empty(const struct pb_rt_tensor *const *t, int n, int32_t dtype,
+					  bool promotes)
 {
 	struct pb_iter it = {.n = n};
+	struct pb_rt_tensor converted[PB_ITER_TENSORS];
+	const struct pb_rt_tensor *in[PB_ITER_TENSORS] = {NULL}, *like;
 	int64_t strides[PB_RT_MAX_DIMS];
-	const struct pb_rt_tensor *like;
 
 	if (pb_broadcast(t, n, &it.ndim, it.sizes))
 		return NULL;
-	like = common_layout(t, n);
+	for (int i = 0; i < n; i++) {
+		in[i] = t[i];
+		if (!promotes || t[i]->dtype == dtype)
+			continue;
+		converted[i] = *t[i];
+		pb_like_strides(t[i], converted[i].strides);
+		in[i] = &converted[i];
+	}
+	like = common_layout(in, n);
 	if (like)
 		return pb_rt_empty(dtype, it.ndim, it.sizes,
 				   pb_rt_is_contiguous(like) ? NULL : like->strides);
 	for (int i = 0; i < n; i++)
-		(void)pb_expand_strides(t[i], it.ndim, it.sizes, it.strides[i]);
+		(void)pb_expand_strides(in[i], it.ndim, it.sizes, it.strides[i]);
 	pb_iter_output(&it, strides);
 	return pb_rt_empty(dtype, it.ndim, it.sizes, strides);
 }

@@ -65,9 +65,10 @@ int pb_broadcast(const struct pb_rt_tensor *const *t, int n, int *ret_ndim, int6
 bool pb_expand_strides(const struct pb_rt_tensor *t, int ndim, const int64_t *sizes,
 		       int64_t *ret_strides);
 void pb_iter_output(const struct pb_iter *it, int64_t *ret_strides);
-/* New tensor for the result of an elementwise operation on these. */
-struct pb_rt_tensor *pb_elementwise_empty(const struct pb_rt_tensor *const *t, int n,
-					  int32_t dtype);
+/* New tensor for the result of an elementwise operation on these; @promotes: those of another dtype
+ * are converted first. */
+struct pb_rt_tensor *pb_elementwise_empty(const struct pb_rt_tensor *const *t, int n, int32_t dtype,
+					  bool promotes);
 
 /* Makes @out have @sizes, contiguous if anything must change, as resize_output does. */
 int pb_resize_output(struct pb_rt_tensor *out, int ndim, const int64_t *sizes);

