@@ -17,9 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What there was before the broker. */
-static int shm_before, groups_before;
-
 long test_now_ms(void)
 {
 	struct timespec ts;
@@ -55,21 +52,62 @@ static int count_entries(const char *dir)
 	return n;
 }
 
+/* A child of the broker: the spawner, whose number is in the names of its control groups. */
+static pid_t child_of(pid_t parent)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	pid_t found = 0;
+
+	while (d && !found && (e = readdir(d)) != NULL) {
+		char path[300];
+		int ppid = 0;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
+		f = e->d_name[0] >= '0' && e->d_name[0] <= '9' ? fopen(path, "re") : NULL;
+		if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &ppid) == 1 && ppid == parent)
+			found = (pid_t)atoi(e->d_name);
+		if (f)
+			fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static char group_name[32];
 static int n_groups;
 
 static int count_group(const char *path, const struct stat *sb, int type, struct FTW *at)
 {
 	(void)sb;
-	if (type == FTW_D && strstr(path + at->base, "pt2box"))
+	if (type == FTW_D && strcmp(path + at->base, group_name) == 0)
 		n_groups++;
 	return at->level > 6 ? FTW_SKIP_SUBTREE : FTW_CONTINUE;
 }
 
-static int count_groups(void)
+static int count_groups(pid_t spawner)
 {
 	n_groups = 0;
-	nftw("/sys/fs/cgroup", count_group, 16, FTW_PHYS | FTW_ACTIONRETVAL);
+	snprintf(group_name, sizeof(group_name), "pt2box-%d", spawner);
+	if (spawner)
+		nftw("/sys/fs/cgroup", count_group, 16, FTW_PHYS | FTW_ACTIONRETVAL);
 	return n_groups;
+}
+
+/* Named shared memory of ours: there is none, everything is a memfd. */
+static int count_shm(void)
+{
+	DIR *d = opendir("/dev/shm");
+	struct dirent *e;
+	int n = 0;
+
+	while (d && (e = readdir(d)) != NULL)
+		n += strstr(e->d_name, "pt2box") != NULL;
+	if (d)
+		closedir(d);
+	return n;
 }
 
 static _Noreturn void become_broker(const struct test_broker *b, const char *libexec)
@@ -92,8 +130,6 @@ int test_broker_start(struct test_broker *b, const char *libexec)
 {
 	struct stat sb;
 
-	shm_before = count_entries("/dev/shm");
-	groups_before = count_groups();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	snprintf(b->dir, sizeof(b->dir), "/tmp/pt2box-test-XXXXXX");
 	if (!mkdtemp(b->dir))
@@ -168,6 +204,7 @@ static int reap_all(pid_t *broker, long within_ms)
 
 int test_broker_stop(struct test_broker *b)
 {
+	pid_t spawner = child_of(b->pid);
 	struct stat sb;
 	int left = 0;
 
@@ -183,11 +220,11 @@ int test_broker_stop(struct test_broker *b)
 		fprintf(stderr, "left: the socket\n");
 		left++;
 	}
-	if (count_entries("/dev/shm") > shm_before) {
+	if (count_shm()) {
 		fprintf(stderr, "left: shared memory\n");
 		left++;
 	}
-	if (count_groups() > groups_before) {
+	if (count_groups(spawner)) {
 		fprintf(stderr, "left: control groups\n");
 		left++;
 	}
