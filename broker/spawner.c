@@ -89,7 +89,6 @@ static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 	}
 	close_range((unsigned)max + 1, ~0u, 0);
 	setsid();
-	pb_confine_child();
 	snprintf(path, sizeof(path), "%s/%s", s->libexec, j->program);
 	execve(path, j->argv, envp);
 	dprintf(2, "cannot execute %s: %s\n", path, strerror(errno));

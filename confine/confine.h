@@ -32,12 +32,12 @@ struct pb_confine_spec {
 bool pb_confine_has_rights(void);
 /* Rights and empty namespaces for all that will be started. Root: IPC, UTS, network. Otherwise a user namespace too. */
 PB_CHECK pb_status pb_confine_spawner(struct pt2box_error *err);
-/* In a child of the spawner, in its control group already, before exec. Needs /proc. */
-void pb_confine_child(void);
 
 /* ---- roles; each ends with its filter in force ---- */
 /* Nothing but @fds is open. Needs /proc: first thing in a role, before anything opens files. */
 PB_CHECK pb_status pb_confine_fds(const int *fds, size_t n, struct pt2box_error *err);
+/* What pid 1 of a namespace does for all of it, before it forks: needs /proc. Intake does it by itself. */
+void pb_confine_first(void);
 PB_CHECK pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Needs no /proc: the template may have emptied the mount namespace that they share. */
 PB_CHECK pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error *err);

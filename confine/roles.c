@@ -35,7 +35,7 @@ pb_status pb_confine_spawner(struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
-void pb_confine_child(void)
+void pb_confine_first(void)
 {
 	pb_step_cgroup_namespace();
 	pb_step_oom_score();
@@ -70,8 +70,10 @@ pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error
 		st = pb_step_one_thread(err);
 	if (!st)
 		st = pb_step_check_namespaces(err);
-	if (!st)
-		st = walls(s, &l, true, err);
+	if (st)
+		return st;
+	pb_confine_first();
+	st = walls(s, &l, true, err);
 	if (st)
 		return st;
 	pb_step_no_exec_gain();

@@ -123,6 +123,7 @@ int main(int argc, char **argv)
 	}
 	if (!only_our_fds() || !make_link())
 		return 1;
+	pb_confine_first();
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &chld, NULL);

@@ -320,7 +320,7 @@ static void test_explain(void **state)
 struct asked {
 	long plain[NRS], high[NRS], x32[NRS], i386[NRS];
 	volatile bool done;
-	char code[256 * sizeof(struct sock_filter)];
+	struct sock_filter code[256];
 	size_t n_code;
 };
 
@@ -358,7 +358,7 @@ static bool is_exempt(int nr)
 static void ask_kernel(void *arg)
 {
 	struct asked *a = arg;
-	struct sock_fprog prog = {.len = (unsigned short)a->n_code, .filter = (struct sock_filter *)a->code};
+	struct sock_fprog prog = {.len = (unsigned short)a->n_code, .filter = a->code};
 
 	REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	REQUIRE(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0);
@@ -404,14 +404,13 @@ static void test_kernel_agrees(void **state)
 	assert_true(a != MAP_FAILED);
 	for (size_t i = 0; i < N_LOADED; i++) {
 		const struct pb_policy *p = pb_policy_find(loaded[i]);
-		struct sock_filter *code = (struct sock_filter *)a->code;
 
 		assert_true(p->n_code <= 256);
-		memcpy(a->code, p->code, p->n_code * sizeof(*code));
+		memcpy(a->code, p->code, p->n_code * sizeof(a->code[0]));
 		a->n_code = p->n_code;
 		for (size_t k = 0; k < a->n_code; k++)
-			if (code[k].code == (BPF_RET | BPF_K))
-				code[k].k = SECCOMP_RET_ERRNO | as_number(code[k].k);
+			if (a->code[k].code == (BPF_RET | BPF_K))
+				a->code[k].k = SECCOMP_RET_ERRNO | as_number(a->code[k].k);
 		a->done = false;
 		assert_true(killed_by(status_of(ask_kernel, a), SIGILL));
 		assert_true(a->done);
