@@ -19,6 +19,7 @@ endif
 ifeq ($(origin CXX),default)
 CXX := g++
 endif
+HOSTCC ?= gcc
 PYTHON ?= python3
 ifdef fuzz
 CC := clang
@@ -31,7 +32,7 @@ SANFLAGS := $(if $(san),-fsanitize=$(san) -fno-sanitize-recover=all -fno-omit-fr
 OPT ?= $(if $(lint),-O0,$(if $(san),-O1,-O2))
 # clang calls {NULL} an incomplete initialiser; here it is the idiom for "all zero".
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef $(if $(dev),-Werror) \
-	$(if $(fuzz),-Wno-missing-field-initializers)
+	$(if $(fuzz)$(lint),-Wno-missing-field-initializers)
 CXXWARN := -Wall -Wextra $(if $(dev),-Werror)
 HARDEN := $(if $(san)$(lint),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fstack-clash-protection
 # Portable x86-64: kernels for newer instruction sets are chosen at run time. No -march here.
@@ -131,13 +132,14 @@ $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# Tools of the build itself have the plain compiler in every variant.
 # Policies are compiled to BPF at build time; nothing parses text at run time.
 $(B)/host/policyc: confine/policyc.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -MMD -MP -MF $@.d -o $@ $< -lseccomp
+	$(HOSTCC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -MMD -MP -MF $@.d -o $@ $< -lseccomp
 $(B)/host/docgen: tools/docgen.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -MMD -MP -MF $@.d -o $@ $<
+	$(HOSTCC) -std=gnu17 $(WARN) -g -O1 -I. -D_GNU_SOURCE -MMD -MP -MF $@.d -o $@ $<
 $(B)/gen/policies.c: $(B)/host/policyc $(POLICIES)
 	@mkdir -p $(@D)
 	$(B)/host/policyc $(POLICIES) > $@

@@ -196,9 +196,10 @@ static uint64_t get_u64(struct in *in, uint64_t max)
 {
 	const msgpack_object *o = next(in, MSGPACK_OBJECT_POSITIVE_INTEGER);
 
-	if (o && o->via.u64 > max)
-		in->bad = true;
-	return in->bad ? 0 : o->via.u64;
+	if (o && o->via.u64 <= max)
+		return o->via.u64;
+	in->bad = true;
+	return 0;
 }
 
 /* An integer of at least @min. */

@@ -52,7 +52,7 @@ static pb_status set(struct pt2box_error *err, pb_status status, const char *fmt
 	return status;
 }
 
-pb_status pb_error_set(struct pt2box_error *err, pb_status status, const char *fmt, ...)
+pb_status (pb_error_set)(struct pt2box_error *err, pb_status status, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -62,7 +62,7 @@ pb_status pb_error_set(struct pt2box_error *err, pb_status status, const char *f
 	return status;
 }
 
-pb_status pb_error_sys(struct pt2box_error *err, const char *fmt, ...)
+pb_status (pb_error_sys)(struct pt2box_error *err, const char *fmt, ...)
 {
 	int e = errno;
 	va_list ap;
