@@ -16,6 +16,7 @@
 #include "broker/broker.h"
 
 #define RESTARTS_MAX 5
+#define TEAM_MAX 1024
 #define LAST_WORDS 256 /* messages of the dead that are read */
 #define INTAKE_DEADLINE_NS (60ull * 1000000000u)
 
@@ -424,6 +425,19 @@ static int64_t deadline_of(int64_t asked, int64_t fallback)
 	return asked == 0 ? fallback : asked;
 }
 
+/*
+ * Warden, template and workers, each with a thread of its own for what must not run on the one that forks, and a team:
+ * of as many threads as were asked for, or as the package's code asks for by itself.
+ */
+static uint64_t tasks_of(const struct pb_model_rec *m, uint64_t threads)
+{
+	uint64_t team = m->manifest->openmp_threads < TEAM_MAX ? m->manifest->openmp_threads : TEAM_MAX;
+
+	if (team < threads)
+		team = threads;
+	return 4 + (m->n_workers + 1) * (team + 2);
+}
+
 static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
 {
 	struct pb_msg_spawn_warden w = {.id = ++b->next_spawn,
@@ -431,6 +445,7 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 					.memory_bytes = m->opt.memory_bytes ? m->opt.memory_bytes :
 									       b->config.memory_bytes,
 					.runners = m->n_workers,
+					.tasks = tasks_of(m, m->opt.threads ? m->opt.threads : 1),
 					.explain = m->opt.explain,
 					.device = m->opt.device};
 	PB_CLEANUP(pb_close_fd) int err_w = -1;

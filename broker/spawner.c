@@ -173,21 +173,21 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 {
 	static const int target[] = {PB_FD_STDERR,    PB_FD_WARDEN_CTL, PB_FD_TEMPLATE_CTL, PB_FD_MODEL,
 				     PB_FD_CONSTANTS, PB_FD_MANIFEST,	PB_FD_BOARD};
-	char uid[16], threads[16], runners[16], memory[24], runtime[4096];
+	char uid[16], threads[16], tasks[16], memory[24], runtime[4096];
 	struct job j = {.id = m->id,
 			.program = "pt2box-worker",
 			.argv = {"pt2box-worker", "--backend", m->backend, "--profile", m->profile, "--runtime", runtime,
-				 "--threads", threads, "--runners", runners, "--memory", memory, "--uid", uid, "--gid",
+				 "--threads", threads, "--tasks", tasks, "--memory", memory, "--uid", uid, "--gid",
 				 uid, m->explain ? "--explain" : NULL, NULL}};
 
 	snprintf(threads, sizeof(threads), "%llu", (unsigned long long)m->threads);
-	snprintf(runners, sizeof(runners), "%llu", (unsigned long long)m->runners);
+	snprintf(tasks, sizeof(tasks), "%llu", (unsigned long long)m->tasks);
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
 	snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
 	identity_args(s, m->id, uid);
-	/* The template and each worker: their own memory, and threads for each. */
+	/* The template and each worker: their own memory. */
 	j.limits.memory_bytes = m->memory_bytes * (m->runners + 1);
-	j.limits.pids = (uint32_t)((m->runners + 1) * (m->threads + 4) + 8);
+	j.limits.pids = (uint32_t)m->tasks;
 	memcpy(j.target, target, sizeof(target));
 	start(s, &j);
 }

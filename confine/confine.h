@@ -21,7 +21,7 @@ struct pb_confine_spec {
 	uint32_t uid, gid;     /* 0: keep (a user namespace has only one) */
 	uint64_t memory_bytes; /* RLIMIT_DATA; 0: none */
 	uint32_t threads;      /* of the largest team in a worker */
-	uint32_t workers;      /* that a template may have at once */
+	uint32_t tasks;	       /* template: processes and threads of its uid */
 	bool strict;	       /* profile strict: fewer calls, no thread starts while serving */
 	bool explain;	       /* denied calls are put to the warden, which names them, then kills */
 	int link_fd;	       /* template: where the listener of the load filter goes */

@@ -97,11 +97,9 @@ pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error
 pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
 	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_TEMPLATE_CTL, PB_FD_WARDEN_LINK, PB_FD_MODEL, PB_FD_MANIFEST};
-	/* Warden, template, workers; a thread of its own for loading; teams. */
-	const uint32_t tasks = 1 + (s->workers + 1) * (s->threads + 4);
 	const struct pb_limits l = {.data_bytes = s->memory_bytes,
 				    .files = WORKER_FILES,
-				    .tasks = s->uid ? tasks : SHARED_ID_TASKS};
+				    .tasks = s->uid ? s->tasks : SHARED_ID_TASKS};
 	int listener;
 	pb_status st = pb_step_one_thread(err); /* first: a thread that ends still opens the unwinder's library */
 

@@ -22,7 +22,7 @@
 static const struct option long_options[] = {
 	{"backend", required_argument, NULL, 'b'}, {"profile", required_argument, NULL, 'p'},
 	{"runtime", required_argument, NULL, 'R'}, {"threads", required_argument, NULL, 't'},
-	{"runners", required_argument, NULL, 'r'}, {"memory", required_argument, NULL, 'm'},
+	{"tasks", required_argument, NULL, 'T'},   {"memory", required_argument, NULL, 'm'},
 	{"explain", no_argument, NULL, 'e'},	   {"uid", required_argument, NULL, 'u'},
 	{"gid", required_argument, NULL, 'g'},	   {NULL, 0, NULL, 0},
 };
@@ -31,7 +31,7 @@ static bool parse(int argc, char **argv, struct pb_worker_options *o)
 {
 	int c;
 
-	*o = (struct pb_worker_options){.backend = "native", .profile = "default", .threads = 1, .runners = 1};
+	*o = (struct pb_worker_options){.backend = "native", .profile = "default", .threads = 1};
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'b':
@@ -46,8 +46,8 @@ static bool parse(int argc, char **argv, struct pb_worker_options *o)
 		case 't':
 			o->threads = (uint32_t)strtoul(optarg, NULL, 10);
 			break;
-		case 'r':
-			o->runners = (uint32_t)strtoul(optarg, NULL, 10);
+		case 'T':
+			o->tasks = (uint32_t)strtoul(optarg, NULL, 10);
 			break;
 		case 'm':
 			o->memory_bytes = strtoull(optarg, NULL, 10);
@@ -93,7 +93,7 @@ struct pb_confine_spec pb_worker_confinement(const struct pb_worker_options *o, 
 					.gid = o->gid,
 					.memory_bytes = o->memory_bytes,
 					.threads = team,
-					.workers = o->runners,
+					.tasks = o->tasks,
 					.strict = strcmp(o->profile, "strict") == 0,
 					.explain = o->explain,
 					.link_fd = PB_FD_WARDEN_LINK};

@@ -18,7 +18,7 @@ struct pb_worker_options {
 	const char *profile; /* "default" or "strict" */
 	const char *runtime; /* path of the backend's library */
 	uint32_t threads;
-	uint32_t runners;
+	uint32_t tasks; /* processes and threads of all its processes together */
 	uint64_t memory_bytes;
 	bool explain;
 	uint32_t uid, gid; /* 0: keep */

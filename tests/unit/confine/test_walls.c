@@ -490,7 +490,7 @@ static void template(void *arg)
 	const enum until until = *(enum until *)arg;
 	struct pb_confine_spec s = {.memory_bytes = 256u << 20,
 				    .threads = 1,
-				    .workers = 1,
+				    .tasks = 16,
 				    .strict = until == UNTIL_STEADY_STRICT,
 				    .link_fd = PB_FD_WARDEN_LINK};
 	int p[2], listener = -1, status;
