@@ -377,48 +377,50 @@ struct runner {
 	struct pt2box_model *m;
 	int index, rounds;
 	bool ok;
+	struct test_arrays arrays, want;
 };
 
 static void *run_rounds(void *data)
 {
-	static const char *const in[] = {"in.npz", "in_1.npz", "in_2.npz", "in_3.npz"};
-	static const char *const out[] = {"out.npz", "out_1.npz", "out_2.npz", "out_3.npz"};
 	struct runner *r = data;
-	struct test_arrays a, want;
 	struct pt2box_tensor *t, *o;
 	struct pt2box_error e;
 
-	fixture_read("mlp", in[r->index % 4], &a);
-	fixture_read("mlp", out[r->index % 4], &want);
 	r->ok = true;
 	for (int i = 0; i < r->rounds && r->ok; i++) {
-		fixture_tensors(i % 3 ? r->m : NULL, &a, &t);
+		fixture_tensors(i % 3 ? r->m : NULL, &r->arrays, &t);
 		r->ok = pt2box_run(r->m, &t, 1, NULL, &o, &e) == PT2BOX_OK;
 		if (!r->ok) {
 			fprintf(stderr, "%s: %s\n", pt2box_status_name(e.status), e.text);
 			break;
 		}
-		r->ok = fixture_equal(&o, 1, &want, 1e-4, 1e-5);
+		r->ok = fixture_equal(&o, 1, &r->want, 1e-4, 1e-5);
 		pt2box_tensor_free(o);
 		pt2box_tensor_free(t);
 	}
-	test_arrays_free(&a);
-	test_arrays_free(&want);
 	return NULL;
 }
 
 static void run_threads(struct pt2box_model *m, int n, int rounds)
 {
-	struct runner r[32];
+	static const char *const in[] = {"in.npz", "in_1.npz", "in_2.npz", "in_3.npz"};
+	static const char *const out[] = {"out.npz", "out_1.npz", "out_2.npz", "out_3.npz"};
+	static struct runner r[32];
 
 	for (int i = 0; i < n; i++) {
 		r[i] = (struct runner){.m = m, .index = i, .rounds = rounds};
-		assert_int_equal(pthread_create(&r[i].thread, NULL, run_rounds, &r[i]), 0);
+		fixture_read("mlp", in[i % 4], &r[i].arrays);
+		fixture_read("mlp", out[i % 4], &r[i].want);
 	}
 	for (int i = 0; i < n; i++)
-		pthread_join(r[i].thread, NULL);
+		assert_int_equal(pthread_create(&r[i].thread, NULL, run_rounds, &r[i]), 0);
 	for (int i = 0; i < n; i++)
+		pthread_join(r[i].thread, NULL);
+	for (int i = 0; i < n; i++) {
 		assert_true(r[i].ok);
+		test_arrays_free(&r[i].arrays);
+		test_arrays_free(&r[i].want);
+	}
 }
 
 static void test_threads(void **state)
