@@ -15,11 +15,18 @@
 
 static uint32_t state[N], next = N, seed = 5489;
 static bool seeded;
+static uint64_t epoch;
 
 void pb_rt_seed(uint64_t value)
 {
 	seed = (uint32_t)value;
 	seeded = false;
+	epoch++;
+}
+
+uint64_t pb_rt_random_epoch(void)
+{
+	return epoch;
 }
 
 static void fill(void)

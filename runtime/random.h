@@ -8,5 +8,7 @@
 uint32_t pb_rt_random32(void);
 /* Two draws, the first one is the upper half. */
 uint64_t pb_rt_random64(void);
+/* Another number after every seed: what was kept of draws before it is void. */
+uint64_t pb_rt_random_epoch(void);
 
 #endif
