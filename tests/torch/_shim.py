@@ -232,7 +232,7 @@ class Pair:
         a, b = Call(self.theirs, name, args, None), Call(self.ours, name, args, None)
         what = f"{name}({describe(args)})"
         ok = True
-                if a.rc and "INTERNAL ASSERT FAILED" in a.message:
+        if a.rc and "INTERNAL ASSERT FAILED" in a.message:
             pass  # nothing to compare with
         elif bool(a.rc) != bool(b.rc):
             ok = self.fail(what, f"PyTorch: {a.message or 'succeeds'}; here: {b.message or 'succeeds'}")

@@ -384,7 +384,32 @@ def index_reduces(p):
               R.choice(["prod", "mean", "amax", "amin"]), R.randint(0, 1), tol=4)
 
 
-FAMILIES = [bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+def randoms(p):
+    """The same seed, then several calls: their draws follow each other."""
+    seed = R.randint(0, 2**40)
+    torch.manual_seed(seed)
+    p.ours.lib.pb_rt_seed(_shim.ctypes.c_uint64(seed))
+    size = shape(max_size=R.choice([3, 6]))
+    f = R.choice(FLOATS)
+    none = (None, None, 0, None)
+    p.compare("aoti_torch_cpu_rand", size, maybe(f), *none)
+    high = R.choice([2, 100, 2**20, 2**29, 2**33, 2**62])
+    low = R.choice([0, -5, -high])
+    p.compare("aoti_torch_cpu_randint_low", low, high, size, maybe(torch.int64), *none)
+    p.compare("aoti_torch_cpu_randint", min(high, 100), size, R.choice(INTS + FLOATS[:2]), *none)
+    p.compare("aoti_torch_cpu_randint_low_out", torch.zeros(5, dtype=torch.int64), -2**63, 2**63 - 1, [5])
+    p.compare("aoti_torch_cpu_randperm", R.choice([0, 1, 5, 100]), maybe(torch.int32, 0.2), *none)
+    t = draw(R.choice(FLOATS[:2]), shape(max_size=R.choice([3, 6])), overlap=False)
+    # Rounding of log, sin and cos differs; the draws are the same.
+    p.compare("aoti_torch_cpu_randn", size, maybe(R.choice(FLOATS[:2])), *none, tol=32)
+    p.compare("aoti_torch_cpu_normal_functional", t, 1.0, 2.0, None, tol=32)
+    p.compare("aoti_torch_cpu_uniform", t, -1.0, 3.0, None)
+    p.compare("aoti_torch_cpu_rand_like", t, None, *none, None)
+    p.compare("aoti_torch_cpu_randn_like", t, None, *none, None, tol=32)
+    p.compare("aoti_torch_cpu_rand", size, None, *none)
+
+
+FAMILIES = [randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():
