@@ -210,14 +210,31 @@ static struct pb_rt_tensor *as_format(const struct pb_rt_tensor *t, int32_t dtyp
 	return c;
 }
 
+/* A product of dense planes with many columns: whole vectors of positions do better there. */
+static bool wide_product(const struct pb_conv *c)
+{
+	for (int i = 0; i < 3; i++)
+		if (c->kernel[i] != 1 || c->stride[i] != 1 || c->pad[i] != 0)
+			return false;
+	return c->out[0] * c->out[1] * c->out[2] >= 512;
+}
+
 static int run(struct pb_conv *c, enum format format)
 {
+	bool done;
+
 	if (c->dtype == PB_RT_F64)
 		return pb_conv_reference(c);
 	if (c->transposed)
 		return pb_conv_transposed(c);
 	if (c->icg == 1 && c->groups > 1 && c->ocg <= (format == PLANES ? 4 : 1))
 		return pb_conv_depthwise(c);
+	if (format == PLANES && (c->ocg < 8 || wide_product(c)))
+		return pb_conv_planes(c);
+	if (pb_conv_tiles(c, &done))
+		return 1;
+	if (done)
+		return 0;
 	return format == CHANNELS_LAST ? pb_conv_rows(c) : pb_conv_planes(c);
 }
 

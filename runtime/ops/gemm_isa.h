@@ -33,6 +33,26 @@ struct pb_gemm_tile {
 	double beta;
 };
 
+#define PB_TILE_MAX_ROWS 14
+
+/*
+ * One tile of a convolution: out[i][j] = init[i][j] + sum over p of x[tap[p] + i * x_step] * w[p][j], for a
+ * number of rows i (neighbouring positions) and 1, 2 or 4 vectors of j (output channels). w is a
+ * panel of two vectors a row, as of pb_gemm_pack(); with 4 vectors the next panel is used too.
+ */
+struct pb_conv_tile {
+	int64_t k;
+	const float *x;
+	int64_t x_step;
+	const int64_t *tap;
+	const float *w;
+	int64_t w_panel; /* elements between panels */
+	const float *init;
+	int64_t init_row; /* 0: the same for all rows */
+	float *out;
+	int64_t out_row;
+};
+
 struct pb_gemm_isa {
 	const char *name;
 	/* Rows of the largest tile, columns of a panel: [0] float, [1] double. */
@@ -67,6 +87,12 @@ struct pb_gemm_isa {
 	/* dst rows of NR columns from a row-major [n][k] source: dst[p * nr + j] = src[j * ld + p]
 	 */
 	void (*transpose_panel)(float *dst, const float *src, int64_t ld, int64_t k);
+	/* dst[j * dst_row + i] = src[i * src_row + j] */
+	void (*transpose)(float *dst, int64_t dst_row, const float *src, int64_t src_row,
+			  int64_t rows, int64_t cols);
+	/* rows * vecs <= tile_acc, rows <= PB_TILE_MAX_ROWS */
+	void (*conv_tile)(const struct pb_conv_tile *t, int rows, int vecs);
+	int tile_acc;
 };
 
 extern const struct pb_gemm_isa pb_gemm_isa_sse;

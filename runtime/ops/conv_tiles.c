@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Convolution by tiles of neighbouring output positions times output channels, straight from the
+ * input, or from a copy of it with its padding (isa->conv_tile). Nothing is copied for each tap, and
+ * no vector is partly empty unless the output's channels are few, however small the image. Planes and
+ * channels last differ only in strides.
+ *
+ * Weights are packed as [panel][row of k][panel's columns], once if they are constant. A block of
+ * positions collects its sums in a buffer of rows, k in chunks whose weights stay in L1; then the
+ * rows are written out, transposed for planes.
+ */
+#include "runtime/ops/conv.h"
+
+#include <string.h>
+
+#include "runtime/ops/gemm.h"
+#include "runtime/ops/parallel.h"
+#include "runtime/tensor.h"
+
+#define CHUNK_FLOATS 8192 /* weights of one chunk: most of L1 */
+#define BLOCK_FLOATS 16384 /* sums of one block: a small part of L2 */
+#define MAX_COLUMNS 64
+
+/* Neighbouring positions of one tile. */
+struct spot {
+	int64_t src; /* in the image */
+	int64_t at;  /* in the output */
+	int rows;
+};
+
+struct block {
+	int64_t first, n; /* spots */
+};
+
+/* The input with its padding, elements; strides of channel, depth, height, width. */
+struct image {
+	const float *x;
+	float *own; /* NULL: the input itself, there is no padding */
+	int64_t extent[3];
+	int64_t channel, stride[3];
+	int64_t elements;
+};
+
+struct job {
+	const struct pb_conv *c;
+	struct image image;
+	int64_t k, positions, panels;
+	bool taps_first; /* order of k, that of the weights: (tap, channel), not (channel, tap) */
+	int vecs;	 /* of a full tile */
+	const float *w;
+	float *w_own; /* where weights that are no constants are packed */
+	int64_t *tap; /* offset of each row of k */
+	int64_t run;  /* positions at one distance in the image, step */
+	int64_t step;
+	struct spot *spots;
+	struct block *blocks;
+	int64_t n_blocks;
+	float *sums; /* of one thread each */
+	int threads;
+	int64_t n, g; /* the image and group at hand */
+};
+
+static int64_t min64(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t div_up(int64_t a, int64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+static int64_t tap_count(const struct pb_conv *c)
+{
+	return c->kernel[0] * c->kernel[1] * c->kernel[2];
+}
+
+/* ---- weights ---- */
+
+/* Are the rows of the weights, one for each output channel, dense in one of the two orders? */
+static bool dense_weights(struct job *job)
+{
+	const struct pb_conv *c = job->c;
+	const int64_t k[3] = {c->kernel[0], c->kernel[1], c->kernel[2]};
+	const int64_t sizes[4] = {c->icg, k[0], k[1], k[2]};
+	const int64_t planes[4] = {k[0] * k[1] * k[2], k[1] * k[2], k[2], 1};
+	const int64_t last[4] = {1, k[1] * k[2] * c->icg, k[2] * c->icg, c->icg};
+	bool is_planes = true, is_last = true;
+
+	for (int i = 0; i < 4; i++) {
+		is_planes = is_planes && (sizes[i] == 1 || c->ws[1 + i] == planes[i]);
+		is_last = is_last && (sizes[i] == 1 || c->ws[1 + i] == last[i]);
+	}
+	job->taps_first = is_last;
+	return is_planes || is_last;
+}
+
+static void pack_weights(const void *ctx, void *dst)
+{
+	const struct job *job = ctx;
+	const struct pb_conv *c = job->c;
+	const int nr = pb_gemm_isa()->nr[0];
+	float *out = dst;
+
+	for (int64_t g = 0; g < c->groups; g++) {
+		for (int64_t j = 0; j < c->ocg; j += nr, out += job->k * nr) {
+			const int64_t columns = min64(nr, c->ocg - j);
+			const float *w = (const float *)c->w + (g * c->ocg + j) * c->ws[0];
+
+			if (columns < nr)
+				memset(out, 0, job->k * nr * sizeof(float));
+			pb_gemm_isa()->transpose(out, nr, w, c->ws[0], columns, job->k);
+		}
+	}
+}
+
+static size_t packed_bytes(const struct job *job)
+{
+	return job->c->groups * pb_gemm_packed_bytes(job->k, job->c->ocg, PB_RT_F32);
+}
+
+static const float *constant_weights(const struct job *job)
+{
+	const struct pb_conv *c = job->c;
+	const struct pb_pack_key key = {
+		c->w,
+		{job->k, c->ocg, c->groups, c->icg, c->ws[0], job->taps_first ? -2 : -1}};
+
+	return pb_pack_constant(c->w_tensor, &key, packed_bytes(job), pack_weights, job);
+}
+
+/* ---- the input ---- */
+
+static void image_init(struct image *im, const struct pb_conv *c)
+{
+	const int64_t channels = c->groups * c->icg;
+	const bool planes = c->xs[1] != 1 || c->xs[4] == 1;
+	bool padded = false;
+
+	for (int i = 0; i < 3; i++) {
+		im->extent[i] = (c->out[i] - 1) * c->stride[i] +
+				(c->kernel[i] - 1) * c->dilation[i] + 1;
+		padded = padded || c->pad[i];
+	}
+	im->channel = c->xs[1];
+	memcpy(im->stride, c->xs + 2, sizeof(im->stride));
+	if (!padded)
+		return;
+	im->stride[2] = planes ? 1 : channels;
+	im->stride[1] = im->stride[2] * im->extent[2];
+	im->stride[0] = im->stride[1] * im->extent[1];
+	im->channel = planes ? im->stride[0] * im->extent[0] : 1;
+	im->elements = im->extent[0] * im->extent[1] * im->extent[2] * channels;
+}
+
+struct range {
+	int64_t lo, hi;
+};
+
+/* What of dimension @i is no padding. */
+static struct range inside(const struct job *job, int i)
+{
+	const int64_t pad = job->c->pad[i];
+	const int64_t hi = min64(job->image.extent[i], pad + job->c->in[i]);
+
+	return (struct range){min64(pad, hi), hi};
+}
+
+/* Channels that are neighbours are copied together. */
+static void image_fill(const struct job *job)
+{
+	const struct pb_conv *c = job->c;
+	const struct image *im = &job->image;
+	const struct range d = inside(job, 0), h = inside(job, 1), w = inside(job, 2);
+	const int64_t channels = c->groups * c->icg;
+	const int64_t width = im->channel == 1 ? channels : 1;
+	const size_t bytes = (w.hi - w.lo) * width * sizeof(float);
+
+	for (int64_t ch = 0; ch < channels; ch += width) {
+		const float *x = (const float *)c->x + job->n * c->xs[0] + ch * c->xs[1];
+		float *out = im->own + ch * im->channel + w.lo * im->stride[2];
+
+		for (int64_t i = d.lo; i < d.hi; i++)
+			for (int64_t j = h.lo; j < h.hi; j++)
+				memcpy(out + i * im->stride[0] + j * im->stride[1],
+				       x + (i - c->pad[0]) * c->xs[2] +
+					       (j - c->pad[1]) * c->xs[3],
+				       bytes);
+	}
+}
+
+static void fill_taps(struct job *job)
+{
+	const struct pb_conv *c = job->c;
+	const int64_t taps = tap_count(c);
+
+	for (int64_t t = 0; t < taps; t++) {
+		const int64_t at = t / c->kernel[2] / c->kernel[1] * c->dilation[0] *
+					   job->image.stride[0] +
+				   t / c->kernel[2] % c->kernel[1] * c->dilation[1] *
+					   job->image.stride[1] +
+				   t % c->kernel[2] * c->dilation[2] * job->image.stride[2];
+
+		for (int64_t ch = 0; ch < c->icg; ch++)
+			job->tap[job->taps_first ? t * c->icg + ch : ch * taps + t] =
+				ch * job->image.channel + at;
+	}
+}
+
+/* ---- positions ---- */
+
+static int64_t position_offset(const struct job *job, int64_t j)
+{
+	const struct pb_conv *c = job->c;
+	const int64_t w = j % c->out[2], h = j / c->out[2] % c->out[1],
+		      d = j / c->out[2] / c->out[1];
+
+	return d * c->stride[0] * job->image.stride[0] + h * c->stride[1] * job->image.stride[1] +
+	       w * c->stride[2] * job->image.stride[2];
+}
+
+/* How far positions go on at one distance: a row of the output, or more. */
+static void find_run(struct job *job)
+{
+	const struct pb_conv *c = job->c;
+
+	job->step = c->stride[2] * job->image.stride[2];
+	job->run = c->out[2];
+	for (int i = 1; i >= 0; i--) {
+		if (c->out[i] > 1 && c->stride[i] * job->image.stride[i] != job->run * job->step)
+			return;
+		job->run *= c->out[i];
+	}
+}
+
+static int64_t rows_limit(int vecs)
+{
+	return min64(pb_gemm_isa()->tile_acc / vecs, PB_TILE_MAX_ROWS);
+}
+
+/* Four vectors where rows of the image are short: as many sums in registers, and fewer loads. */
+static int full_tile_vecs(const struct job *job)
+{
+	const int64_t run = job->run, rows = div_up(run, div_up(run, rows_limit(2)));
+
+	return job->panels > 1 && rows <= rows_limit(4) ? 4 : 2;
+}
+
+/* Runs cut into tiles of as equal height as possible. */
+static int64_t make_spots(struct job *job)
+{
+	const int64_t limit = rows_limit(job->vecs);
+	int64_t n = 0;
+
+	for (int64_t run = 0; run < job->positions; run += job->run) {
+		const int64_t src = position_offset(job, run);
+
+		for (int64_t i = 0; i < job->run; n++) {
+			const int64_t left = job->run - i;
+			const int rows = (int)div_up(left, div_up(left, limit));
+
+			job->spots[n] = (struct spot){src + i * job->step, run + i, rows};
+			i += rows;
+		}
+	}
+	return n;
+}
+
+static void make_blocks(struct job *job, int64_t n_spots)
+{
+	const int64_t limit = BLOCK_FLOATS / (job->vecs * pb_gemm_isa()->nr[0] / 2);
+
+	job->n_blocks = 0;
+	for (int64_t i = 0; i < n_spots;) {
+		struct block *b = &job->blocks[job->n_blocks++];
+
+		*b = (struct block){i, 1};
+		for (i++; i < n_spots && job->spots[i].at + job->spots[i].rows -
+						job->spots[b->first].at <= limit; i++)
+			b->n++;
+	}
+}
+
+/* ---- one block of positions times a few panels ---- */
+
+struct columns {
+	int64_t panel, first, n; /* n that exist */
+	int vecs;
+	float bias[MAX_COLUMNS];
+};
+
+static void columns_init(struct columns *cols, const struct job *job, int64_t part)
+{
+	const struct pb_conv *c = job->c;
+	const int nr = pb_gemm_isa()->nr[0];
+
+	cols->panel = part * (job->vecs / 2);
+	cols->first = cols->panel * nr;
+	cols->n = min64(c->ocg - cols->first, job->vecs * (nr / 2));
+	cols->vecs = cols->n > nr ? 4 : cols->n > nr / 2 ? 2 : 1;
+	memset(cols->bias, 0, sizeof(cols->bias));
+	if (c->bias)
+		memcpy(cols->bias, (const float *)c->bias + job->g * c->ocg + cols->first,
+		       cols->n * sizeof(float));
+}
+
+/* The sums of all spots of a block over one chunk of k. */
+static void run_chunk(const struct job *job, const struct block *b, struct pb_conv_tile *t, int vecs)
+{
+	const float *init = t->init;
+	float *out = t->out;
+	const int64_t at0 = job->spots[b->first].at;
+
+	for (int64_t i = b->first; i < b->first + b->n; i++) {
+		const struct spot *s = &job->spots[i];
+
+		t->x = job->image.x + s->src;
+		t->init = init + (s->at - at0) * t->init_row;
+		t->out = out + (s->at - at0) * t->out_row;
+		pb_gemm_isa()->conv_tile(t, s->rows, vecs);
+	}
+}
+
+static void write_rows(const struct job *job, const struct columns *cols, const float *sums,
+		       int64_t row, int64_t n, float *y, int64_t y_row)
+{
+	if (job->c->ys[1] != 1 || y_row == 1) {
+		pb_gemm_isa()->transpose(y, job->c->ys[1], sums, row, n, cols->n);
+		return;
+	}
+	for (int64_t i = 0; i < n; i++)
+		memcpy(y + i * y_row, sums + i * row, cols->n * sizeof(float));
+}
+
+static void run_block(const struct job *job, const struct block *b, const struct columns *cols,
+		      float *sums)
+{
+	const struct pb_conv *c = job->c;
+	const int nr = pb_gemm_isa()->nr[0];
+	const int64_t row = cols->vecs * nr / 2, at = job->spots[b->first].at;
+	const struct spot *last = &job->spots[b->first + b->n - 1];
+	const int64_t chunks = div_up(job->k, CHUNK_FLOATS / (cols->vecs > 2 ? 2 * nr : nr));
+	const int64_t kc = div_up(job->k, chunks), y_row = c->ys[4];
+	const bool in_place = c->ys[1] == 1 && y_row != 1 && row == cols->n;
+	float *y = (float *)c->y + job->n * c->ys[0] + (job->g * c->ocg + cols->first) * c->ys[1] +
+		   at * y_row;
+	struct pb_conv_tile t = {.x_step = job->step, .w_panel = job->k * nr};
+
+	for (int64_t k0 = 0; k0 < job->k; k0 += kc) {
+		const bool final = k0 + kc >= job->k;
+
+		t.k = min64(kc, job->k - k0);
+		t.tap = job->tap + k0;
+		t.w = job->w + (job->g * job->panels + cols->panel) * t.w_panel + k0 * nr;
+		t.init = k0 ? sums : cols->bias;
+		t.init_row = k0 ? row : 0;
+		t.out = final && in_place ? y : sums;
+		t.out_row = final && in_place ? y_row : row;
+		run_chunk(job, b, &t, cols->vecs);
+	}
+	if (!in_place)
+		write_rows(job, cols, sums, row, last->at + last->rows - at, y, y_row);
+}
+
+/*
+ * Whichever is larger, weights or image, is read once: the other is read again and again, and should
+ * stay in L2.
+ */
+static void run_part(void *arg, int part)
+{
+	const struct job *job = arg;
+	const struct pb_conv *c = job->c;
+	const int64_t parts = div_up(job->panels, job->vecs / 2), items = parts * job->n_blocks;
+	const bool weights_once = c->ocg * job->k > c->icg * c->in[0] * c->in[1] * c->in[2];
+	float *sums = job->sums + part * (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS);
+
+	for (int64_t i = items * part / job->threads; i < items * (part + 1) / job->threads; i++) {
+		const int64_t p = weights_once ? i / job->n_blocks : i % parts;
+		const int64_t b = weights_once ? i % job->n_blocks : i / parts;
+		struct columns cols;
+
+		columns_init(&cols, job, p);
+		run_block(job, &job->blocks[b], &cols, sums);
+	}
+}
+
+/* ---- the whole ---- */
+
+static size_t round64(size_t bytes)
+{
+	return (bytes + 63) & ~(size_t)63;
+}
+
+/* All memory of a job, as one piece. */
+static char *job_memory(struct job *job)
+{
+	const size_t image = round64(job->image.elements * sizeof(float));
+	const size_t weights = job->w ? 0 : packed_bytes(job);
+	const size_t sums = job->threads *
+			    (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS) * sizeof(float);
+	const size_t taps = round64(job->k * sizeof(int64_t));
+	const size_t spots = round64(job->positions * sizeof(struct spot));
+	char *p = pb_rt_scratch(image + weights + sums + taps + spots +
+				job->positions * sizeof(struct block));
+
+	if (!p)
+		return NULL;
+	job->image.own = image ? (float *)p : NULL;
+	job->w_own = weights ? (float *)(p + image) : NULL;
+	job->sums = (float *)(p + image + weights);
+	job->tap = (int64_t *)(p + image + weights + sums);
+	job->spots = (struct spot *)(p + image + weights + sums + taps);
+	job->blocks = (struct block *)(p + image + weights + sums + taps + spots);
+	return p;
+}
+
+static void run_images(struct job *job)
+{
+	const struct pb_conv *c = job->c;
+	struct image *im = &job->image;
+
+	if (im->own)
+		memset(im->own, 0, im->elements * sizeof(float));
+	for (job->n = 0; job->n < c->batch; job->n++) {
+		if (im->own)
+			image_fill(job);
+		for (job->g = 0; job->g < c->groups; job->g++) {
+			im->x = im->own ? im->own : (const float *)c->x + job->n * c->xs[0];
+			im->x += job->g * c->icg * im->channel;
+			pb_parallel(job->threads, run_part, job);
+		}
+	}
+}
+
+int pb_conv_tiles(const struct pb_conv *c, bool *ret_done)
+{
+	struct job job = {.c = c, .k = c->icg * tap_count(c)};
+	char *memory;
+
+	*ret_done = false;
+	if (job.k <= 0 || !dense_weights(&job))
+		return 0;
+	job.w = constant_weights(&job);
+	image_init(&job.image, c);
+	find_run(&job);
+	job.positions = c->out[0] * c->out[1] * c->out[2];
+	job.panels = div_up(c->ocg, pb_gemm_isa()->nr[0]);
+	job.vecs = full_tile_vecs(&job);
+	job.threads = pb_parallel_threads(2.0 * (double)job.positions * (double)job.k *
+					  (double)c->ocg);
+	memory = job_memory(&job);
+	if (!memory)
+		return 1;
+	if (!job.w) {
+		pack_weights(&job, job.w_own);
+		job.w = job.w_own;
+	}
+	fill_taps(&job);
+	make_blocks(&job, make_spots(&job));
+	run_images(&job);
+	pb_rt_scratch_free(memory);
+	*ret_done = true;
+	return 0;
+}
