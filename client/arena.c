@@ -147,13 +147,12 @@ struct pb_block *pb_arena_alloc(struct pb_arena *a, uint64_t bytes)
 	if (!pb_align_u64(bytes, PB_ARENA_ALIGN, &bytes))
 		return NULL;
 	b = find(a, bytes);
-	if (!b)
+	if (!b || !pb_arena_reserve(a, 1))
 		return NULL;
 	bin_take(a, b);
 	if (b->bytes > bytes) {
-		rest = cut(a, b, bytes); /* without a record the block is handed out whole */
-		if (rest)
-			bin_put(a, rest);
+		rest = cut(a, b, bytes);
+		bin_put(a, rest);
 	}
 	b->refs = 1;
 	b->seg->used += b->bytes;

@@ -47,7 +47,7 @@ static inline uint8_t *pb_block_data(const struct pb_block *b)
 bool pb_arena_add(struct pb_arena *a, uint32_t id, uint8_t *base, uint64_t bytes);
 /* Take an empty segment out; false if there is no such segment or it is in use. */
 bool pb_arena_remove(struct pb_arena *a, uint32_t id);
-/* A block with one reference; NULL if no free block is large enough. */
+/* A block with one reference; NULL if no free block is large enough, or, without a reserve, no memory for a record. */
 struct pb_block *pb_arena_alloc(struct pb_arena *a, uint64_t bytes);
 /* Have @n records at hand, so that as many splits cannot fail. */
 bool pb_arena_reserve(struct pb_arena *a, uint32_t n);

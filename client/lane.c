@@ -210,8 +210,12 @@ pb_status pb_lane_client_alloc(struct pb_lane_client *l, bool down, uint64_t byt
 	if (bytes > 1ull << 39)
 		return pb_error_set(err, PT2BOX_LIMIT, "a tensor of %llu bytes", (unsigned long long)bytes);
 	pthread_mutex_lock(&l->lock);
-	while (!st && !(*ret = pb_arena_alloc(a, bytes))) {
-		if (l->growing)
+	while (!st) {
+		if (!pb_arena_reserve(a, 1)) /* growing would be no help */
+			st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a tensor");
+		else if ((*ret = pb_arena_alloc(a, bytes)))
+			break;
+		else if (l->growing)
 			pthread_cond_wait(&l->changed, &l->lock);
 		else if (l->dead)
 			st = pb_error_set(err, PT2BOX_USAGE, "the model is unloaded");
