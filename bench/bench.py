@@ -253,6 +253,7 @@ def main():
     p.add_argument("--quick", action="store_true", help="fewer calls: does it run at all")
     a = p.parse_args()
     a.build = os.path.abspath(a.build)
+    os.environ["PT2BOX_LIBEXEC"] = os.path.join(a.build, "libexec")
     with tempfile.TemporaryDirectory() as folder:
         Bench(a, folder).run()
 

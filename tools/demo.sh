@@ -4,7 +4,7 @@
 # usage: demo.sh BUILD
 set -eu
 build=$1
-"$build/tests/tools/demo" "$build"
+PT2BOX_LIBEXEC=$build/libexec "$build/tests/tools/demo" "$build"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 run() {
