@@ -20,12 +20,13 @@
 #define CHUNK_FLOATS 8192 /* weights of one chunk: most of L1 */
 #define BLOCK_FLOATS 16384 /* sums of one block: a small part of L2 */
 #define MAX_COLUMNS 64
+#define SUMS_FLOATS (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS)
 
-/* Neighbouring positions of one tile. */
+/* The positions of one tile. */
 struct spot {
-	int64_t src; /* in the image */
-	int64_t at;  /* in the output */
-	int rows;
+	int64_t at;
+	int64_t src; /* of the first, in the image */
+	int64_t rows;
 };
 
 struct block {
@@ -47,15 +48,18 @@ struct job {
 	int64_t k, positions, panels;
 	bool taps_first; /* order of k, that of the weights: (tap, channel), not (channel, tap) */
 	int vecs;	 /* of a full tile */
-	const float *w;
-	float *w_own; /* where weights that are no constants are packed */
-	int64_t *tap; /* offset of each row of k */
-	int64_t run;  /* positions at one distance in the image, step */
+	const float *w; /* packed; NULL: each chunk is packed when its turn comes */
+	float *w_own;	/* where weights that are no constants are packed */
+	int64_t *tap;	   /* offset in the image of each row of k */
+	int64_t *position; /* and of each position of the output, unless tall */
+	bool tall;	   /* tiles have more than PB_TILE_ANY_ROWS */
+	int64_t run;	   /* positions that tiles may not cross: if tall at one distance, step */
 	int64_t step;
+	int64_t max_rows; /* of a tile */
 	struct spot *spots;
 	struct block *blocks;
 	int64_t n_blocks;
-	float *sums; /* of one thread each */
+	float *sums; /* for each thread sums and, behind them, a chunk of weights */
 	int threads;
 	int64_t n, g; /* the image and group at hand */
 };
@@ -95,6 +99,19 @@ static bool dense_weights(struct job *job)
 	return is_planes || is_last;
 }
 
+/* Rows [k0, k0 + kc) of a panel, from output channel @oc on. */
+static void pack_panel(const struct job *job, int64_t oc, int64_t columns, int64_t k0, int64_t kc,
+		       float *dst)
+{
+	const struct pb_conv *c = job->c;
+	const int nr = pb_gemm_isa()->nr[0];
+	const float *w = (const float *)c->w + oc * c->ws[0] + k0;
+
+	if (columns < nr)
+		memset(dst, 0, kc * nr * sizeof(float));
+	pb_gemm_isa()->transpose(dst, nr, w, c->ws[0], min64(nr, columns), kc);
+}
+
 static void pack_weights(const void *ctx, void *dst)
 {
 	const struct job *job = ctx;
@@ -102,16 +119,9 @@ static void pack_weights(const void *ctx, void *dst)
 	const int nr = pb_gemm_isa()->nr[0];
 	float *out = dst;
 
-	for (int64_t g = 0; g < c->groups; g++) {
-		for (int64_t j = 0; j < c->ocg; j += nr, out += job->k * nr) {
-			const int64_t columns = min64(nr, c->ocg - j);
-			const float *w = (const float *)c->w + (g * c->ocg + j) * c->ws[0];
-
-			if (columns < nr)
-				memset(out, 0, job->k * nr * sizeof(float));
-			pb_gemm_isa()->transpose(out, nr, w, c->ws[0], columns, job->k);
-		}
-	}
+	for (int64_t g = 0; g < c->groups; g++)
+		for (int64_t j = 0; j < c->ocg; j += nr, out += job->k * nr)
+			pack_panel(job, g * c->ocg + j, c->ocg - j, 0, job->k, out);
 }
 
 static size_t packed_bytes(const struct job *job)
@@ -166,7 +176,10 @@ static struct range inside(const struct job *job, int i)
 	return (struct range){min64(pad, hi), hi};
 }
 
-/* Channels that are neighbours are copied together. */
+/*
+ * Channels that are neighbours are copied together. What lies between two copied rows is padding:
+ * the end of one row, the begin of the next, whole rows.
+ */
 static void image_fill(const struct job *job)
 {
 	const struct pb_conv *c = job->c;
@@ -174,19 +187,27 @@ static void image_fill(const struct job *job)
 	const struct range d = inside(job, 0), h = inside(job, 1), w = inside(job, 2);
 	const int64_t channels = c->groups * c->icg;
 	const int64_t width = im->channel == 1 ? channels : 1;
-	const size_t bytes = (w.hi - w.lo) * width * sizeof(float);
+	const int64_t n = (w.hi - w.lo) * width;
+	float *done = im->own;
 
 	for (int64_t ch = 0; ch < channels; ch += width) {
 		const float *x = (const float *)c->x + job->n * c->xs[0] + ch * c->xs[1];
-		float *out = im->own + ch * im->channel + w.lo * im->stride[2];
 
-		for (int64_t i = d.lo; i < d.hi; i++)
-			for (int64_t j = h.lo; j < h.hi; j++)
-				memcpy(out + i * im->stride[0] + j * im->stride[1],
+		for (int64_t i = d.lo; i < d.hi; i++) {
+			for (int64_t j = h.lo; j < h.hi; j++) {
+				float *row = im->own + ch * im->channel + i * im->stride[0] +
+					     j * im->stride[1] + w.lo * im->stride[2];
+
+				memset(done, 0, (row - done) * sizeof(float));
+				memcpy(row,
 				       x + (i - c->pad[0]) * c->xs[2] +
 					       (j - c->pad[1]) * c->xs[3],
-				       bytes);
+				       n * sizeof(float));
+				done = row + n;
+			}
+		}
 	}
+	memset(done, 0, (im->own + im->elements - done) * sizeof(float));
 }
 
 static void fill_taps(struct job *job)
@@ -209,14 +230,21 @@ static void fill_taps(struct job *job)
 
 /* ---- positions ---- */
 
-static int64_t position_offset(const struct job *job, int64_t j)
+static int64_t row_offset(const struct job *job, int64_t d, int64_t h)
+{
+	return d * job->c->stride[0] * job->image.stride[0] +
+	       h * job->c->stride[1] * job->image.stride[1];
+}
+
+static void fill_positions(struct job *job)
 {
 	const struct pb_conv *c = job->c;
-	const int64_t w = j % c->out[2], h = j / c->out[2] % c->out[1],
-		      d = j / c->out[2] / c->out[1];
+	int64_t *p = job->position;
 
-	return d * c->stride[0] * job->image.stride[0] + h * c->stride[1] * job->image.stride[1] +
-	       w * c->stride[2] * job->image.stride[2];
+	for (int64_t d = 0; d < c->out[0]; d++)
+		for (int64_t h = 0; h < c->out[1]; h++)
+			for (int64_t w = 0; w < c->out[2]; w++)
+				*p++ = row_offset(job, d, h) + w * job->step;
 }
 
 /* How far positions go on at one distance: a row of the output, or more. */
@@ -238,37 +266,56 @@ static int64_t rows_limit(int vecs)
 	return min64(pb_gemm_isa()->tile_acc / vecs, PB_TILE_MAX_ROWS);
 }
 
-/* Four vectors where rows of the image are short: as many sums in registers, and fewer loads. */
-static int full_tile_vecs(const struct job *job)
+/*
+ * The shape of tiles. Where runs give low tiles, or registers allow no others, tiles may as well
+ * cross the ends of runs; if low, then twice as wide: as many sums in registers, and fewer loads.
+ */
+static void choose_tile(struct job *job)
 {
-	const int64_t run = job->run, rows = div_up(run, div_up(run, rows_limit(2)));
+	const int64_t run_rows = div_up(job->run, div_up(job->run, rows_limit(2)));
 
-	return job->panels > 1 && rows <= rows_limit(4) ? 4 : 2;
+	job->vecs = 2;
+	job->max_rows = rows_limit(2);
+	job->tall = run_rows > PB_TILE_ANY_ROWS;
+	if (job->tall)
+		return;
+	job->run = job->positions;
+	if (job->panels > 1 && rows_limit(4) >= 4)
+		job->vecs = 4;
+	job->max_rows = min64(rows_limit(job->vecs), PB_TILE_ANY_ROWS);
 }
 
-/* Runs cut into tiles of as equal height as possible. */
+/* Tiles of as equal height as possible. */
 static int64_t make_spots(struct job *job)
 {
-	const int64_t limit = rows_limit(job->vecs);
+	const int64_t *out = job->c->out;
 	int64_t n = 0;
 
 	for (int64_t run = 0; run < job->positions; run += job->run) {
-		const int64_t src = position_offset(job, run);
+		const int64_t line = run / out[2];
+		const int64_t src =
+			job->tall ? row_offset(job, line / out[1], line % out[1]) : 0;
 
 		for (int64_t i = 0; i < job->run; n++) {
 			const int64_t left = job->run - i;
-			const int rows = (int)div_up(left, div_up(left, limit));
+			const int64_t rows = div_up(left, div_up(left, job->max_rows));
 
-			job->spots[n] = (struct spot){src + i * job->step, run + i, rows};
+			job->spots[n] = (struct spot){run + i, src + i * job->step, rows};
 			i += rows;
 		}
 	}
 	return n;
 }
 
+/* Positions of a block. */
+static int64_t block_limit(const struct job *job)
+{
+	return BLOCK_FLOATS / (job->vecs * pb_gemm_isa()->nr[0] / 2);
+}
+
 static void make_blocks(struct job *job, int64_t n_spots)
 {
-	const int64_t limit = BLOCK_FLOATS / (job->vecs * pb_gemm_isa()->nr[0] / 2);
+	const int64_t limit = block_limit(job);
 
 	job->n_blocks = 0;
 	for (int64_t i = 0; i < n_spots;) {
@@ -304,6 +351,24 @@ static void columns_init(struct columns *cols, const struct job *job, int64_t pa
 		       cols->n * sizeof(float));
 }
 
+/* The weights of one chunk. */
+static void chunk_weights(const struct job *job, const struct columns *cols, int64_t k0, float *own,
+			  struct pb_conv_tile *t)
+{
+	const int nr = pb_gemm_isa()->nr[0];
+	const int64_t oc = job->g * job->c->ocg + cols->first;
+
+	if (job->w) {
+		t->w_panel = job->k * nr;
+		t->w = job->w + (job->g * job->panels + cols->panel) * t->w_panel + k0 * nr;
+		return;
+	}
+	t->w_panel = t->k * nr;
+	t->w = own;
+	for (int64_t j = 0; j < cols->n; j += nr, own += t->w_panel)
+		pack_panel(job, oc + j, cols->n - j, k0, t->k, own);
+}
+
 /* The sums of all spots of a block over one chunk of k. */
 static void run_chunk(const struct job *job, const struct block *b, struct pb_conv_tile *t, int vecs)
 {
@@ -314,10 +379,11 @@ static void run_chunk(const struct job *job, const struct block *b, struct pb_co
 	for (int64_t i = b->first; i < b->first + b->n; i++) {
 		const struct spot *s = &job->spots[i];
 
-		t->x = job->image.x + s->src;
+		t->x = job->image.x + (job->tall ? s->src : 0);
+		t->row = job->position + (job->tall ? 0 : s->at);
 		t->init = init + (s->at - at0) * t->init_row;
 		t->out = out + (s->at - at0) * t->out_row;
-		pb_gemm_isa()->conv_tile(t, s->rows, vecs);
+		pb_gemm_isa()->conv_tile(t, (int)s->rows, vecs);
 	}
 }
 
@@ -344,14 +410,14 @@ static void run_block(const struct job *job, const struct block *b, const struct
 	const bool in_place = c->ys[1] == 1 && y_row != 1 && row == cols->n;
 	float *y = (float *)c->y + job->n * c->ys[0] + (job->g * c->ocg + cols->first) * c->ys[1] +
 		   at * y_row;
-	struct pb_conv_tile t = {.x_step = job->step, .w_panel = job->k * nr};
+	struct pb_conv_tile t = {.x_step = job->step};
 
 	for (int64_t k0 = 0; k0 < job->k; k0 += kc) {
 		const bool final = k0 + kc >= job->k;
 
 		t.k = min64(kc, job->k - k0);
 		t.tap = job->tap + k0;
-		t.w = job->w + (job->g * job->panels + cols->panel) * t.w_panel + k0 * nr;
+		chunk_weights(job, cols, k0, sums + SUMS_FLOATS, &t);
 		t.init = k0 ? sums : cols->bias;
 		t.init_row = k0 ? row : 0;
 		t.out = final && in_place ? y : sums;
@@ -372,7 +438,7 @@ static void run_part(void *arg, int part)
 	const struct pb_conv *c = job->c;
 	const int64_t parts = div_up(job->panels, job->vecs / 2), items = parts * job->n_blocks;
 	const bool weights_once = c->ocg * job->k > c->icg * c->in[0] * c->in[1] * c->in[2];
-	float *sums = job->sums + part * (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS);
+	float *sums = job->sums + part * (SUMS_FLOATS + CHUNK_FLOATS);
 
 	for (int64_t i = items * part / job->threads; i < items * (part + 1) / job->threads; i++) {
 		const int64_t p = weights_once ? i / job->n_blocks : i % parts;
@@ -391,14 +457,19 @@ static size_t round64(size_t bytes)
 	return (bytes + 63) & ~(size_t)63;
 }
 
+/* Is each chunk of weights used for one block only? Then it never needs to leave the cache. */
+static bool used_once(const struct job *job)
+{
+	return job->c->batch == 1 && job->positions <= block_limit(job);
+}
+
 /* All memory of a job, as one piece. */
 static char *job_memory(struct job *job)
 {
 	const size_t image = round64(job->image.elements * sizeof(float));
-	const size_t weights = job->w ? 0 : packed_bytes(job);
-	const size_t sums = job->threads *
-			    (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS) * sizeof(float);
-	const size_t taps = round64(job->k * sizeof(int64_t));
+	const size_t weights = job->w || used_once(job) ? 0 : packed_bytes(job);
+	const size_t sums = job->threads * (SUMS_FLOATS + CHUNK_FLOATS) * sizeof(float);
+	const size_t taps = round64((job->k + job->positions) * sizeof(int64_t));
 	const size_t spots = round64(job->positions * sizeof(struct spot));
 	char *p = pb_rt_scratch(image + weights + sums + taps + spots +
 				job->positions * sizeof(struct block));
@@ -409,6 +480,7 @@ static char *job_memory(struct job *job)
 	job->w_own = weights ? (float *)(p + image) : NULL;
 	job->sums = (float *)(p + image + weights);
 	job->tap = (int64_t *)(p + image + weights + sums);
+	job->position = job->tap + job->k;
 	job->spots = (struct spot *)(p + image + weights + sums + taps);
 	job->blocks = (struct block *)(p + image + weights + sums + taps + spots);
 	return p;
@@ -419,8 +491,6 @@ static void run_images(struct job *job)
 	const struct pb_conv *c = job->c;
 	struct image *im = &job->image;
 
-	if (im->own)
-		memset(im->own, 0, im->elements * sizeof(float));
 	for (job->n = 0; job->n < c->batch; job->n++) {
 		if (im->own)
 			image_fill(job);
@@ -445,17 +515,20 @@ int pb_conv_tiles(const struct pb_conv *c, bool *ret_done)
 	find_run(&job);
 	job.positions = c->out[0] * c->out[1] * c->out[2];
 	job.panels = div_up(c->ocg, pb_gemm_isa()->nr[0]);
-	job.vecs = full_tile_vecs(&job);
+	choose_tile(&job);
 	job.threads = pb_parallel_threads(2.0 * (double)job.positions * (double)job.k *
 					  (double)c->ocg);
 	memory = job_memory(&job);
 	if (!memory)
 		return 1;
-	if (!job.w) {
+	if (job.w_own) {
 		pack_weights(&job, job.w_own);
 		job.w = job.w_own;
 	}
 	fill_taps(&job);
+	job.position[0] = 0;
+	if (!job.tall)
+		fill_positions(&job);
 	make_blocks(&job, make_spots(&job));
 	run_images(&job);
 	pb_rt_scratch_free(memory);
