@@ -45,6 +45,7 @@ struct pt2box {
 	struct pb_call *calls;
 	uint64_t next_request;
 	struct pt2box_error lost; /* status not OK: nothing will come any more */
+	_Atomic bool is_lost;	  /* the same, without the lock */
 	struct pb_rx rx;
 	struct pb_async *_Atomic async; /* made by the first asynchronous run */
 };
@@ -69,6 +70,10 @@ void pb_connection_unref(struct pt2box *c);
 PB_CHECK pb_status pb_connection_check(struct pt2box *c, struct pt2box_error *err);
 /* A forked child must not touch what its parent uses. */
 bool pb_connection_is_ours(const struct pt2box *c);
+/* Look whether the broker is still there, for those who wait for something else. */
+PB_CHECK pb_status pb_connection_poll(struct pt2box *c, struct pt2box_error *err);
+
+/* ---- calls.c ---- */
 /* After pb_connection_check(). */
 void pb_call_begin(struct pt2box *c, struct pb_call *call, enum pb_msg_id expect);
 /* Send a request that carries call->request; a failure ends the call. */
@@ -79,10 +84,10 @@ PB_CHECK pb_status pb_call_await(struct pt2box *c, struct pb_call *call, struct 
 /* Both. */
 PB_CHECK pb_status pb_call_finish(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg,
 				  const int *fds, size_t n_fds, struct pt2box_error *err);
+/* Nobody waits for the answer any more. */
+void pb_call_end(struct pt2box *c, const struct pb_call *call);
 /* Without an answer; a failure to send is found by others. */
 void pb_tell(struct pt2box *c, enum pb_msg_id id, const void *msg);
-/* Look whether the broker is still there, for those who wait for something else. */
-PB_CHECK pb_status pb_connection_poll(struct pt2box *c, struct pt2box_error *err);
 
 /* ---- embedded.c ---- */
 PB_CHECK pb_status pb_embedded_start(int *ret_sock, struct pb_embedded *ret, struct pt2box_error *err);
@@ -217,6 +222,10 @@ void pb_run_stop(struct pb_run *r, pb_status why);
 /* Leave the slot behind: it is free again once the worker has answered. */
 void pb_run_abandon(struct pb_run *r);
 pb_status pb_run_stopped_error(const struct pb_run *r, struct pt2box_error *err);
+
+/* ---- inputs.c ---- */
+/* Describe input i in the run's slot, and copy it if it must be. */
+PB_CHECK pb_status pb_run_place_input(struct pb_run *r, uint32_t i, struct pt2box_error *err);
 
 /* ---- outputs.c ---- */
 /*

@@ -21,7 +21,7 @@ static void set_up(void)
 
 	fake_connect(&f);
 	fake_model(&f, N_IN, N_OUT, 256u << 10, 1u << 20);
-	close(f.broker); /* a lane that wants to grow cannot */
+	close(f.broker);
 	f.broker = -1;
 	for (int i = 0; i < N_IN; i++)
 		if (pt2box_tensor_alloc(f.m, PT2BOX_FLOAT32, 1, sizes, &in[0][i], NULL) ||
@@ -67,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		set_up();
 	if (size < 1)
 		return 0;
+	atomic_store(&f.c->is_lost, false); /* a lane that wants to grow finds that out, again */
 	l = f.m->lane;
 	up_used = l->up.used;
 	l->window_bytes = data[0] & 1 ? 512u << 10 : 4096;
