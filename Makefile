@@ -145,7 +145,8 @@ $(B)/gen/policies.c: $(B)/host/policyc $(POLICIES)
 	$(B)/host/policyc $(POLICIES) > $@
 
 # Everything but the mains in an archive a folder, for tests and tools: the linker takes what a test names.
-UNITS_testlib := $(TESTLIB)
+UNITS_check := tests/lib/check.c tests/lib/fail.c
+UNITS_testlib := $(filter-out $(UNITS_check),$(TESTLIB))
 UNITS_ipc := $(IPC)
 UNITS_confine := $(CONFINE)
 UNITS_broker := $(BROKER)
@@ -153,22 +154,22 @@ UNITS_intake := $(INTAKE)
 UNITS_worker := $(WORKER)
 UNITS_client := $(CLIENT) $(COMMAND)
 UNITS_runtime := $(RUNTIME) $(RUNTIME_CXX)
-ALL_UNITS := testlib runtime client worker intake broker confine ipc
+ALL_UNITS := testlib check runtime client worker intake broker confine ipc
 define units_rule
 $(B)/units/$(1).a: $(call obj,$(UNITS_$(1))) $(if $(filter confine,$(1)),$(POLICY_OBJ))
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
 endef
 $(foreach u,$(ALL_UNITS),$(eval $(call units_rule,$(u))))
 # What the tests of a folder are linked with: its own archive and those below it, so that a change elsewhere costs nothing.
-BELOW_ipc := testlib ipc
-BELOW_confine := testlib confine ipc
-BELOW_runtime := testlib runtime ipc
-BELOW_client := testlib client ipc
+BELOW_ipc := check ipc
+BELOW_confine := testlib check confine ipc
+BELOW_runtime := testlib check runtime ipc
+BELOW_client := testlib check client ipc
 BELOW_cmd := $(BELOW_client)
-BELOW_intake := testlib intake confine ipc
-BELOW_broker := testlib broker confine ipc
-BELOW_worker := testlib worker confine ipc
-BELOW_intake := testlib intake confine ipc
+BELOW_intake := testlib check intake confine ipc
+BELOW_broker := testlib check broker confine ipc
+BELOW_worker := testlib check worker confine ipc
+BELOW_intake := testlib check intake confine ipc
 units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
 grouped = $(filter %.o,$(1)) -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group
 
