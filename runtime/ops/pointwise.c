@@ -9,34 +9,7 @@
 #include <complex.h>
 #include <math.h>
 
-#include "runtime/ops/layout.h"
-#include "runtime/ops/map.h"
-
-#define MAP_FN(name, out_type, in_type, expr)                                          \
-	static void name(void *out, const void *const *in, int64_t n, const void *arg) \
-	{                                                                              \
-		out_type *o = out;                                                     \
-		const in_type *a = in[0];                                              \
-		(void)arg;                                                             \
-		for (int64_t i = 0; i < n; i++) {                                      \
-			const in_type x = a[i];                                        \
-			o[i] = (expr);                                                 \
-		}                                                                      \
-	}
-
-/* @c: the number that arg points to, of the same type. */
-#define MAP_FN2(name, out_type, in_type, expr)                                         \
-	static void name(void *out, const void *const *in, int64_t n, const void *arg) \
-	{                                                                              \
-		out_type *o = out;                                                     \
-		const in_type *a = in[0], *b = in[1];                                  \
-		const in_type c = arg ? *(const in_type *)arg : 1;                     \
-		for (int64_t i = 0; i < n; i++) {                                      \
-			const in_type x = a[i], y = b[i];                              \
-			(void)c;                                                       \
-			o[i] = (expr);                                                 \
-		}                                                                      \
-	}
+#include "runtime/ops/map_fn.h"
 
 static double complex times(double complex x, double complex y)
 {
@@ -65,30 +38,6 @@ MAP_FN2(mul_f32, float, float, x *y)
 MAP_FN2(mul_f64, double, double, x *y)
 MAP_FN2(mul_c64, float complex, float complex, timesf(x, y))
 MAP_FN2(mul_c128, double complex, double complex, times(x, y))
-
-static int finish(struct pb_map *m, int32_t dtype, AtenTensorHandle *ret0)
-{
-	struct pb_rt_tensor *out = pb_map_new(m, dtype);
-
-	if (!out)
-		return 1;
-	*ret0 = out;
-	return 0;
-}
-
-/* Some operators make their result before they know its strides: it has the shape of @like. */
-static int finish_contiguous(struct pb_map *m, const struct pb_rt_tensor *like, int32_t dtype,
-			     AtenTensorHandle *ret0)
-{
-	struct pb_rt_tensor *out = pb_rt_empty(dtype, like->ndim, like->sizes, NULL);
-
-	if (!out || pb_map_into(m, out)) {
-		pb_rt_delete(out);
-		return 1;
-	}
-	*ret0 = out;
-	return 0;
-}
 
 union number {
 	int64_t i;
@@ -147,21 +96,6 @@ static int add(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, doubl
 		return 1;
 	m.fn = add_fn(compute, alpha == 1);
 	return finish(&m, dtype, ret0);
-}
-
-static int32_t common_type(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b)
-{
-	return pb_result_type((const struct pb_rt_tensor *const[]){a, b}, 2);
-}
-
-/* A number as a tensor without dimensions; it does not take part in the dtype. */
-static struct pb_rt_tensor *number_tensor(double value)
-{
-	struct pb_rt_tensor *t = pb_rt_empty(PB_RT_F64, 0, NULL, NULL);
-
-	if (t)
-		*(double *)pb_rt_data(t) = value;
-	return t;
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_add_Tensor(AtenTensorHandle self, AtenTensorHandle other,
@@ -341,100 +275,4 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_polar(AtenTensorHandle abs, AtenTensor
 	m.fn = abs->dtype == PB_RT_F32 ? polar_f32 : polar_f64;
 	m.out_dtype = abs->dtype == PB_RT_F32 ? PB_RT_C64 : PB_RT_C128;
 	return finish(&m, m.out_dtype, ret0);
-}
-
-/* ---- pow ---- */
-
-/* Negative exponents leave only 1 and -1. */
-static int64_t powi(int64_t a, int64_t b)
-{
-	uint64_t r = 1, x = (uint64_t)a;
-
-	if (b < 0)
-		return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
-	for (; b; b >>= 1) {
-		if (b & 1)
-			r *= x;
-		x *= x;
-	}
-	return (int64_t)r;
-}
-
-MAP_FN2(pow_i64, int64_t, int64_t, powi(x, y))
-MAP_FN2(pow_f32, float, float, powf(x, y))
-MAP_FN2(pow_f64, double, double, pow(x, y))
-MAP_FN(sqrt_f32, float, float, sqrtf(x))
-MAP_FN(sqrt_f64, double, double, sqrt(x))
-MAP_FN(rsqrt_f32, float, float, 1 / sqrtf(x))
-MAP_FN(rsqrt_f64, double, double, 1 / sqrt(x))
-
-/* @like: a contiguous result of its shape, else NULL. */
-static int power(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, int32_t dtype,
-		 const struct pb_rt_tensor *like, AtenTensorHandle *ret0)
-{
-	const int32_t compute = pb_compute_dtype(dtype);
-	struct pb_map m = {.n_in = 2,
-			   .in = {a, b},
-			   .promotes = true,
-			   .in_dtype = compute,
-			   .out_dtype = compute};
-
-	if (dtype == PB_RT_BOOL || pb_is_complex(dtype))
-		return pb_not_implemented("pow", dtype);
-	m.fn = compute == PB_RT_F32 ? pow_f32 : compute == PB_RT_F64 ? pow_f64 : pow_i64;
-	return like ? finish_contiguous(&m, like, dtype, ret0) : finish(&m, dtype, ret0);
-}
-
-AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Tensor(AtenTensorHandle self,
-							    AtenTensorHandle exponent,
-							    AtenTensorHandle *ret0)
-{
-	return power(self, exponent, common_type(self, exponent), NULL, ret0);
-}
-
-/* pow(-inf, 0.5) is inf and pow(-0, -0.5) too; PyTorch's roots differ, so they are roots here too.
- */
-static int root(const struct pb_rt_tensor *self, bool reciprocal, int32_t dtype,
-		AtenTensorHandle *ret0)
-{
-	const int32_t compute = pb_compute_dtype(dtype);
-	const bool wide = compute == PB_RT_F64;
-	struct pb_map m = {.n_in = 1,
-			   .in = {self},
-			   .in_dtype = compute,
-			   .out_dtype = compute,
-			   .promotes = true};
-
-	m.fn = reciprocal ? (wide ? rsqrt_f64 : rsqrt_f32) : (wide ? sqrt_f64 : sqrt_f32);
-	return finish(&m, dtype, ret0);
-}
-
-AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle self, double exponent,
-							    AtenTensorHandle *ret0)
-{
-	const int32_t dtype = pb_result_type_scalar(self);
-	struct pb_rt_tensor *number;
-	int rc;
-
-	if ((exponent == 0.5 || exponent == -0.5) && dtype != PB_RT_F16)
-		return root(self, exponent < 0, dtype, ret0);
-	number = number_tensor(exponent);
-	if (!number)
-		return 1;
-	rc = power(self, number, dtype, NULL, ret0);
-	pb_rt_delete(number);
-	return rc;
-}
-
-AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Scalar(double self, AtenTensorHandle exponent,
-						     AtenTensorHandle *ret0)
-{
-	struct pb_rt_tensor *number = number_tensor(self);
-	int rc;
-
-	if (!number)
-		return 1;
-	rc = power(number, exponent, pb_result_type_scalar(exponent), exponent, ret0);
-	pb_rt_delete(number);
-	return rc;
 }

@@ -186,14 +186,25 @@ static int pool(const struct pb_pool *p, plane_fn *fn, const struct pb_rt_tensor
 	return rc;
 }
 
+static bool can_max(const struct pb_pool *p, int32_t dtype)
+{
+	return pb_is_float(dtype) || (pb_is_integral(dtype) && !p->adaptive);
+}
+
+static bool can_average(const struct pb_pool *p, int32_t dtype)
+{
+	if (p->spatial == 3 && !p->adaptive && pb_is_16bit(dtype))
+		return false;
+	return pb_is_float(dtype) || (dtype == PB_RT_I64 && !p->adaptive);
+}
+
 int pb_pool_max(const struct pb_pool *p, const struct pb_rt_tensor *self,
 		AtenTensorHandle *ret_values, AtenTensorHandle *ret_indices)
 {
 	const int32_t compute = pb_compute_dtype(self->dtype);
 	struct pb_rt_tensor *y = NULL, *index = NULL;
 
-	if (self->dtype == PB_RT_BOOL || pb_is_complex(self->dtype) ||
-	    (p->adaptive && !pb_is_float(self->dtype)))
+	if (!can_max(p, self->dtype))
 		return pb_not_implemented(p->op, self->dtype);
 	y = new_output(p, self, self->dtype);
 	index = y ? new_output(p, self, PB_RT_I64) : NULL;
@@ -216,8 +227,8 @@ int pb_pool_avg(const struct pb_pool *p, const struct pb_rt_tensor *self, AtenTe
 	const int32_t compute = pb_compute_dtype(self->dtype);
 	struct pb_rt_tensor *y;
 
-	if ((!pb_is_float(self->dtype) && (self->dtype != PB_RT_I64 || p->adaptive)) ||
-	    (p->spatial == 3 && !p->adaptive && pb_is_16bit(self->dtype)))
+	/* Without elements an adaptive average never gets to its dtype. */
+	if (!can_average(p, self->dtype) && (self->numel || !p->adaptive))
 		return pb_not_implemented(p->op, self->dtype);
 	y = new_output(p, self, self->dtype);
 	if (!y || pool(p,

@@ -52,6 +52,16 @@ def prototypes():
 PROTOTYPES = prototypes()
 
 
+def is_result(kind, name):
+    return bool(re.fullmatch(r"ret\d*|out|ret_new_tensor", name)) and kind == "AtenTensorHandle*"
+
+
+def is_array(params, i):
+    """A pointer whose length is the next parameter."""
+    return (i + 1 < len(params) and "*" in params[i][0] and
+            bool(re.search(r"_len_?$|^num_indices$|_size$", params[i + 1][1])))
+
+
 class Library:
     def __init__(self, path, what):
         self.lib = ctypes.CDLL(path, mode=os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
@@ -113,11 +123,11 @@ class Call:
         i = 0
         while i < len(params):
             kind, pname = params[i]
-            if re.fullmatch(r"ret\d*|out|ret_new_tensor", pname) and kind == "AtenTensorHandle*":
+            if is_result(kind, pname):
                 h = P()
                 self.rets.append(h)
                 c_args.append(ctypes.byref(h))
-            elif i + 1 < len(params) and re.search(r"_len_?$|^num_indices$|_size$", params[i + 1][1]) and "*" in kind:
+            elif is_array(params, i):
                 value = args.pop(0)
                 c_args += self.array(kind, value)
                 i += 1

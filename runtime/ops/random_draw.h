@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Filling tensors from the CPU generator. */
+#ifndef PT2BOX_RUNTIME_OPS_RANDOM_DRAW_H
+#define PT2BOX_RUNTIME_OPS_RANDOM_DRAW_H
+
+#include "runtime/tensor.h"
+
+enum pb_draw_kind { PB_DRAW_INT, PB_DRAW_UNIFORM, PB_DRAW_NORMAL };
+
+struct pb_draw {
+	enum pb_draw_kind kind;
+	uint64_t range;
+	int64_t base;
+	double from, to; /* also mean and standard deviation */
+};
+
+/* In the order of the memory of @t. */
+int pb_draw_fill(struct pb_rt_tensor *t, const struct pb_draw *d);
+/* Integers low .. high - 1 of a dtype, with PyTorch's checks. */
+int pb_draw_range(int64_t low, int64_t high, int32_t dtype, struct pb_draw *ret);
+
+#endif
