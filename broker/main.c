@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "confine/confine.h"
 
 /* Who the broker is once it has dropped root: nobody else on the system. */
 #define BROKER_UID 0x5ffffff0u
@@ -241,22 +241,15 @@ static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events
 	}
 }
 
-/* Root was needed to start; from here on nothing is. */
-static pb_status drop_privileges(struct pt2box_error *err)
+/* Descriptors are what a broker has most of. */
+static void raise_files(void)
 {
-	struct rlimit none = {0, 0}, files;
+	struct rlimit files;
 
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	setrlimit(RLIMIT_CORE, &none);
-	if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setresgid(BROKER_UID, BROKER_UID, BROKER_UID) != 0 ||
-			       setresuid(BROKER_UID, BROKER_UID, BROKER_UID) != 0))
-		return pb_error_sys(err, "cannot drop root");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
-		return pb_error_sys(err, "prctl");
-	return PT2BOX_OK;
 }
 
 static pb_status watch_signals(struct pb_broker *b, struct pt2box_error *err)
@@ -309,8 +302,9 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	if (!st)
 		st = pb_spawner_start(b->config.libexec, embedded ? NULL : b->config.socket_path, &sock,
 				      &b->spawner_pid, err);
+	raise_files();
 	if (!st)
-		st = drop_privileges(err);
+		st = pb_confine_broker(BROKER_UID, err);
 	if (st)
 		return st;
 	b->epoll = epoll_create1(EPOLL_CLOEXEC);

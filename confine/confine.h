@@ -27,6 +27,10 @@ struct pb_confine_spec {
 	int link_fd;	       /* template: where the listener of the load filter goes */
 };
 
+/* ---- broker ---- */
+/* Root was needed to start the spawner; from here on nothing is. @uid: who it becomes if it is root. */
+PB_CHECK pb_status pb_confine_broker(uint32_t uid, struct pt2box_error *err);
+
 /* ---- spawner ---- */
 /* Root's rights that are needed, over all ids: without them the spawner makes a user namespace with one id. */
 bool pb_confine_has_rights(void);

@@ -125,6 +125,18 @@ pb_status pb_step_identity(uint32_t uid, uint32_t gid, struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
+pb_status pb_step_no_rights(uint32_t uid, struct pt2box_error *err)
+{
+	const struct caps none = {0};
+
+	if (pb_confine_has_rights())
+		return pb_step_identity(uid, uid, err);
+	/* Root of a container that may not change ids keeps its own, without what makes it root; others have nothing. */
+	if (!set_caps(&none))
+		return pb_layer_failed(err, "no capabilities", "capset");
+	return PT2BOX_OK;
+}
+
 static bool spawner_needs(unsigned cap)
 {
 	switch (cap) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What each role puts on, in order. See confine.h; the reasons for the order are in docs/ARCHITECTURE.md. */
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "confine/confine.h"
@@ -15,6 +16,19 @@
 #define INTAKE_FILE_BYTES (64ull << 30)
 /* A user namespace has one id for all models, so its limit only keeps the machine alive. */
 #define SHARED_ID_TASKS 4096
+
+pb_status pb_confine_broker(uint32_t uid, struct pt2box_error *err)
+{
+	const struct rlimit none = {0, 0};
+	pb_status st = pb_step_no_rights(uid, err);
+
+	if (st)
+		return st;
+	if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_DUMPABLE, 0) != 0)
+		return pb_layer_failed(err, "no_new_privs", "the broker's limits");
+	return PT2BOX_OK;
+}
 
 pb_status pb_confine_spawner(struct pt2box_error *err)
 {

@@ -37,6 +37,8 @@ PB_CHECK pb_status pb_step_empty_root(struct pt2box_error *err);
 /* ---- identity.c ---- */
 /* Ids (0: keep), no groups, no capabilities now or after exec. */
 PB_CHECK pb_status pb_step_identity(uint32_t uid, uint32_t gid, struct pt2box_error *err);
+/* The same in the broker, which may be anybody: @uid if it is root and may change, else its own, and no capabilities. */
+PB_CHECK pb_status pb_step_no_rights(uint32_t uid, struct pt2box_error *err);
 /* In the spawner with root's rights: drop the capabilities it never uses. */
 void pb_step_spawner_capabilities(void);
 
