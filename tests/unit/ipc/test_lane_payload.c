@@ -384,7 +384,6 @@ static void test_bombs(void **state)
 		{11, {0x98, 0, 0, 0, 0, 0, 0xdb, 0xff, 0xff, 0xff, 0xff}},
 		{13, {0x98, 0, 0, 0, 0, 0, 0xa0, 0x90, 0xdd, 0xff, 0xff, 0xff, 0xff}},
 	};
-	const long before = check_status_kib("VmPeak");
 	const struct pb_lane_request *q;
 	const struct pb_lane_reply *p;
 
@@ -397,10 +396,10 @@ static void test_bombs(void **state)
 	assert_int_equal(PT2BOX_PROTOCOL, decode_request(buf, sizeof(buf), &q));
 	memset(buf, 0xc0, sizeof(buf));
 	memcpy(buf, "\xdd\x00\x00\xff\xfb", 5);
-	for (int i = 0; i < 100; i++) /* the memory of one is used for the next */
+	for (int i = 0; i < 1000; i++) /* 1.6 MB each: the memory of one is used for the next */
 		assert_int_equal(PT2BOX_PROTOCOL, decode_request(buf, sizeof(buf), &q));
 	if (!CHECK_SANITIZED)
-		assert_true(check_status_kib("VmPeak") - before < 8192);
+		assert_in_range(check_status_kib("VmPeak"), 1, 256 * 1024);
 }
 
 static void test_text_is_made_harmless(void **state)

