@@ -16,6 +16,7 @@
 #define KC 256
 #define MC 192
 #define NC 256
+#define A_IN_L2 (512 << 10)
 
 static const struct pb_gemm_isa *chosen_isa;
 
@@ -316,13 +317,27 @@ static void fill_b(const struct pb_gemm *g, int64_t k0, int64_t kc, int64_t j0, 
 	}
 }
 
+/*
+ * Columns that all k blocks are done for before the next columns: not all of them even if B is packed,
+ * or a wide C goes through memory for each k block. One panel, so that constants are read in one
+ * stream, if then A, read again for each panel, stays in L2.
+ */
+static int64_t n_block(const struct pb_gemm *g, struct span s, int64_t kb)
+{
+	const size_t esz = g->f64 ? 8 : 4;
+
+	if (!g->b_packed || s.m * g->k * esz > A_IN_L2)
+		return NC;
+	return kb < g->k ? pb_gemm_isa()->nr[g->f64] : s.n;
+}
+
 static void run_span(const struct pb_gemm *g, struct span s, char *scratch, struct need need)
 {
 	const struct pb_gemm_isa *isa = pb_gemm_isa();
 	const int nr = isa->nr[g->f64];
 	const size_t esz = g->f64 ? 8 : 4;
 	const int64_t kb = k_block(g, isa->mr[g->f64]);
-	const int64_t nb = g->b_packed ? s.n : NC;
+	const int64_t nb = n_block(g, s, kb);
 	char *a_buf = scratch, *b_buf = scratch + need.a;
 	float *wide = need.wide ? (float *)(scratch + need.a + need.b) : NULL;
 	struct pb_gemm_tile t = {.b_row = nr, .c_row = g->c_rs, .alpha = g->alpha, .beta = g->beta};
