@@ -3,6 +3,9 @@
  * they set. */
 #include "runtime/hooks.h"
 
+#include <malloc.h>
+
+#include "runtime/alloc.h"
 #include "runtime/ops/heavy.h"
 #include "runtime/tensor.h"
 
@@ -21,4 +24,10 @@ int pb_rt_threads(void)
 void pb_rt_warmup(void)
 {
 	pb_rt_ops_warmup();
+}
+
+void pb_rt_trim(void)
+{
+	pb_rt_alloc_trim();
+	malloc_trim(0);
 }

@@ -58,6 +58,9 @@ void pb_rt_seed(uint64_t seed);
 /* The address is inside storage known as constant. */
 bool pb_rt_is_constant(const void *p, uint64_t bytes);
 
+/* Give back the memory that is kept for the next run. Before a fork: children would each copy what they reuse. */
+void pb_rt_trim(void);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

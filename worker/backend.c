@@ -32,6 +32,7 @@ static const struct entry entries[] = {
 	HOOK("pb_rt_memory_refused", memory_refused),
 	HOOK("pb_rt_set_memory_limit", set_memory_limit),
 	HOOK("pb_rt_seed", seed),
+	HOOK("pb_rt_trim", trim),
 	HOOK("torch_exception_get_what_without_backtrace", last_error),
 };
 

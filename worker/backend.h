@@ -35,6 +35,7 @@ struct pb_backend {
 	bool (*memory_refused)(void);
 	void (*set_memory_limit)(uint64_t bytes);
 	void (*seed)(uint64_t seed);
+	void (*trim)(void);
 	const char *(*last_error)(void);
 };
 

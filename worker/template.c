@@ -97,6 +97,8 @@ static pb_status prepare(struct template *t, const struct pb_worker_options *o, 
 	st = pb_backend_warm_up(&t->backend, (int)o->threads, err);
 	if (st)
 		return st;
+	if (t->backend.set_memory_limit)
+		t->backend.set_memory_limit(o->memory_bytes);
 	t->board = map_readonly(PB_FD_BOARD, PB_BOARD_BYTES);
 	t->consts_bytes = size_of(PB_FD_CONSTANTS);
 	t->consts = map_readonly(PB_FD_CONSTANTS, t->consts_bytes);
@@ -196,6 +198,8 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 		return st;
 	tell_phase(PB_PHASE_CONSTANTS);
 	pb_model_dry_run(&t->model);
+	if (t->backend.trim)
+		t->backend.trim();
 	return PT2BOX_OK;
 }
 
