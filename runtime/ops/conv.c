@@ -29,10 +29,7 @@ static int64_t param(const int64_t *list, int64_t len, int i, int64_t none)
 	return list[len == 1 ? 0 : i];
 }
 
-/*
- * c10's is_channels_last_strides_2d/3d: dims in order c, w, h(, d), n must have growing strides.
- * 1-d goes through PyTorch as 2-d after contiguous(), where this never holds.
- */
+/* c10's is_channels_last_strides_2d/3d: dims in order c, w, h(, d), n must have growing strides. */
 static bool channels_last_strides(const struct pb_rt_tensor *t)
 {
 	const int order4[] = {1, 3, 2, 0}, order5[] = {1, 4, 3, 2, 0};
@@ -57,8 +54,25 @@ static bool channels_last_strides(const struct pb_rt_tensor *t)
 	return true;
 }
 
+/* 1-d goes through PyTorch as 2-d of height 1. */
+static bool channels_last_1d(const struct pb_rt_tensor *t)
+{
+	const struct pb_rt_tensor as_2d = {
+		.ndim = 4,
+		.sizes = {t->sizes[0], t->sizes[1], 1, t->sizes[2]},
+		.strides = {t->strides[0], t->strides[1], t->sizes[2] * t->strides[2], t->strides[2]},
+	};
+
+	return channels_last_strides(&as_2d);
+}
+
 static enum format output_format(const struct pb_rt_tensor *x, const struct pb_rt_tensor *w)
 {
+	/* The input is made contiguous before, which changes nothing where it counts as that. */
+	if (w->ndim == 3)
+		return channels_last_1d(w) || (pb_rt_is_contiguous(x) && channels_last_1d(x))
+			       ? CHANNELS_LAST
+			       : PLANES;
 	if (x->dtype == PB_RT_F64 && x->ndim == 5)
 		return PLANES;
 	return channels_last_strides(x) || channels_last_strides(w) ? CHANNELS_LAST : PLANES;
