@@ -33,7 +33,7 @@
 		}                                                                      \
 	}
 
-static inline int finish(struct pb_map *m, int32_t dtype, AtenTensorHandle *ret0)
+static inline int pb_map_finish(struct pb_map *m, int32_t dtype, AtenTensorHandle *ret0)
 {
 	struct pb_rt_tensor *out = pb_map_new(m, dtype);
 
@@ -44,8 +44,8 @@ static inline int finish(struct pb_map *m, int32_t dtype, AtenTensorHandle *ret0
 }
 
 /* Some operators make their result before they know its strides: it has the shape of @like. */
-static inline int finish_contiguous(struct pb_map *m, const struct pb_rt_tensor *like,
-				    int32_t dtype, AtenTensorHandle *ret0)
+static inline int pb_map_finish_contiguous(struct pb_map *m, const struct pb_rt_tensor *like,
+					   int32_t dtype, AtenTensorHandle *ret0)
 {
 	struct pb_rt_tensor *out = pb_rt_empty(dtype, like->ndim, like->sizes, NULL);
 
@@ -57,13 +57,13 @@ static inline int finish_contiguous(struct pb_map *m, const struct pb_rt_tensor 
 	return 0;
 }
 
-static inline int32_t common_type(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b)
+static inline int32_t pb_map_common_type(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b)
 {
 	return pb_result_type((const struct pb_rt_tensor *const[]){a, b}, 2);
 }
 
 /* A number as a tensor without dimensions; it does not take part in the dtype. */
-static inline struct pb_rt_tensor *number_tensor(double value)
+static inline struct pb_rt_tensor *pb_map_number(double value)
 {
 	struct pb_rt_tensor *t = pb_rt_empty(PB_RT_F64, 0, NULL, NULL);
 

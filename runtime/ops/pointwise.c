@@ -95,13 +95,13 @@ static int add(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, doubl
 	if (pb_store_scalar(&c, compute, alpha))
 		return 1;
 	m.fn = add_fn(compute, alpha == 1);
-	return finish(&m, dtype, ret0);
+	return pb_map_finish(&m, dtype, ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_add_Tensor(AtenTensorHandle self, AtenTensorHandle other,
 						     double alpha, AtenTensorHandle *ret0)
 {
-	return add(self, other, alpha, common_type(self, other), ret0);
+	return add(self, other, alpha, pb_map_common_type(self, other), ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_aten_subtract_Tensor(AtenTensorHandle self,
@@ -117,13 +117,13 @@ AOTI_EXPORT AOTITorchError aoti_torch_aten_subtract_Tensor(AtenTensorHandle self
 					    "not supported. If you are trying to "
 					    "invert a mask, use the `~` or `logical_not()` "
 					    "operator instead.");
-	return add(self, other, -alpha, common_type(self, other), ret0);
+	return add(self, other, -alpha, pb_map_common_type(self, other), ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_add_Scalar(AtenTensorHandle self, double other,
 						     double alpha, AtenTensorHandle *ret0)
 {
-	struct pb_rt_tensor *number = number_tensor(other);
+	struct pb_rt_tensor *number = pb_map_number(other);
 	int rc;
 
 	if (!number)
@@ -144,19 +144,19 @@ static int mul(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, int32
 			   .in_dtype = compute,
 			   .out_dtype = compute};
 
-	return finish(&m, dtype, ret0);
+	return pb_map_finish(&m, dtype, ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_mul_Tensor(AtenTensorHandle self, AtenTensorHandle other,
 						     AtenTensorHandle *ret0)
 {
-	return mul(self, other, common_type(self, other), ret0);
+	return mul(self, other, pb_map_common_type(self, other), ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_mul_Scalar(AtenTensorHandle self, double other,
 						     AtenTensorHandle *ret0)
 {
-	struct pb_rt_tensor *number = number_tensor(other);
+	struct pb_rt_tensor *number = pb_map_number(other);
 	int rc;
 
 	if (!number)
@@ -205,7 +205,7 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_abs(AtenTensorHandle self, AtenTensorH
 	       : compute == PB_RT_C64  ? abs_c64
 	       : compute == PB_RT_C128 ? abs_c128
 				       : abs_i64;
-	return finish(&m, real_of(self->dtype), ret0);
+	return pb_map_finish(&m, real_of(self->dtype), ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_angle(AtenTensorHandle self, AtenTensorHandle *ret0)
@@ -217,10 +217,10 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_angle(AtenTensorHandle self, AtenTenso
 
 	if (pb_is_complex(self->dtype)) {
 		m.fn = compute == PB_RT_C64 ? angle_c64 : angle_c128;
-		return finish_contiguous(&m, self, real_of(self->dtype), ret0);
+		return pb_map_finish_contiguous(&m, self, real_of(self->dtype), ret0);
 	}
 	m.fn = compute == PB_RT_F32 ? angle_f32 : angle_f64;
-	return finish(&m, whole ? PB_RT_F32 : self->dtype, ret0);
+	return pb_map_finish(&m, whole ? PB_RT_F32 : self->dtype, ret0);
 }
 
 /* ---- two operands of one dtype ---- */
@@ -246,7 +246,7 @@ MAP_FN2(polar_f64, double complex, double, CMPLX(x *cos(y), x *sin(y)))
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_gcd(AtenTensorHandle self, AtenTensorHandle other,
 					      AtenTensorHandle *ret0)
 {
-	const int32_t dtype = common_type(self, other);
+	const int32_t dtype = pb_map_common_type(self, other);
 	struct pb_map m = {.fn = gcd_i64,
 			   .n_in = 2,
 			   .in = {self, other},
@@ -256,7 +256,7 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_gcd(AtenTensorHandle self, AtenTensorH
 
 	if (!pb_is_integral(dtype))
 		return pb_not_implemented("gcd_cpu", dtype);
-	return finish(&m, dtype, ret0);
+	return pb_map_finish(&m, dtype, ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_polar(AtenTensorHandle abs, AtenTensorHandle angle,
@@ -274,5 +274,5 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_polar(AtenTensorHandle abs, AtenTensor
 				  pb_scalar_name(abs->dtype), pb_scalar_name(angle->dtype));
 	m.fn = abs->dtype == PB_RT_F32 ? polar_f32 : polar_f64;
 	m.out_dtype = abs->dtype == PB_RT_F32 ? PB_RT_C64 : PB_RT_C128;
-	return finish(&m, m.out_dtype, ret0);
+	return pb_map_finish(&m, m.out_dtype, ret0);
 }

@@ -42,14 +42,15 @@ static int power(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, int
 	if (dtype == PB_RT_BOOL || pb_is_complex(dtype))
 		return pb_not_implemented("pow", dtype);
 	m.fn = compute == PB_RT_F32 ? pow_f32 : compute == PB_RT_F64 ? pow_f64 : pow_i64;
-	return like ? finish_contiguous(&m, like, dtype, ret0) : finish(&m, dtype, ret0);
+	return like ? pb_map_finish_contiguous(&m, like, dtype, ret0)
+		    : pb_map_finish(&m, dtype, ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Tensor(AtenTensorHandle self,
 							    AtenTensorHandle exponent,
 							    AtenTensorHandle *ret0)
 {
-	return power(self, exponent, common_type(self, exponent), NULL, ret0);
+	return power(self, exponent, pb_map_common_type(self, exponent), NULL, ret0);
 }
 
 /* pow(-inf, 0.5) is inf and pow(-0, -0.5) too; PyTorch's roots differ, so they are roots here too.
@@ -66,7 +67,7 @@ static int root(const struct pb_rt_tensor *self, bool reciprocal, int32_t dtype,
 			   .promotes = true};
 
 	m.fn = reciprocal ? (wide ? rsqrt_f64 : rsqrt_f32) : (wide ? sqrt_f64 : sqrt_f32);
-	return finish(&m, dtype, ret0);
+	return pb_map_finish(&m, dtype, ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle self, double exponent,
@@ -78,7 +79,7 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle sel
 
 	if ((exponent == 0.5 || exponent == -0.5) && dtype != PB_RT_F16)
 		return root(self, exponent < 0, dtype, ret0);
-	number = number_tensor(exponent);
+	number = pb_map_number(exponent);
 	if (!number)
 		return 1;
 	rc = power(self, number, dtype, NULL, ret0);
@@ -89,7 +90,7 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle sel
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Scalar(double self, AtenTensorHandle exponent,
 						     AtenTensorHandle *ret0)
 {
-	struct pb_rt_tensor *number = number_tensor(self);
+	struct pb_rt_tensor *number = pb_map_number(self);
 	int rc;
 
 	if (!number)

@@ -234,10 +234,12 @@ class Pair:
         self.ours = Library(os.path.abspath(ours), "pb_rt_last_error")
         self.calls, self.failures, self.messages = 0, [], {}
 
-    def compare(self, name, *args, tol=0, permutes=None, resized=False):
-        """tol: in units of the dtype's rounding; 0 means bit for bit but for NaN's payload.
+    def compare(self, name, *args, tol=0, permutes=None, resized=False, only=None):
+        """tol: in units of the dtype's rounding; 0 means bit for bit but for NaN's payload;
+        a tuple has one for each result.
         permutes: result 1 need only say where along this dimension result 0 came from.
-        resized: contents past the storage that went in are nobody's."""
+        resized: contents past the storage that went in are nobody's.
+        only: so many results are compared (the others are for a backward pass)."""
         self.calls += 1
         a, b = Call(self.theirs, name, args, None), Call(self.ours, name, args, None)
         what = f"{name}({describe(args)})"
@@ -257,13 +259,13 @@ class Pair:
                 if not whole or not same(moved.contiguous(), ours[0].contiguous(), 0):
                     ok = self.fail(what, f"not a permutation: {show(ours[1])}")
                 theirs[1] = theirs[1].copy_(ours[1])
-            for i, (x, y) in enumerate(zip(theirs, ours)):
-                if not same(x, y, tol):
+            for i, (x, y) in enumerate(list(zip(theirs, ours))[:only]):
+                if not same(x, y, tol[i] if isinstance(tol, tuple) else tol):
                     ok = self.fail(what, f"result {i}: PyTorch {show(x)}, here {show(y)}")
             for i, (x, y) in enumerate(zip(a.tensors_in(), b.tensors_in())):
                 if resized and x.shape == y.shape and x.stride() == y.stride():
                     x = y = x.new_empty(0)
-                if not same(x, y, tol):
+                if not same(x, y, max(tol) if isinstance(tol, tuple) else tol):
                     ok = self.fail(what, f"tensor argument {i} after the call: PyTorch {show(x)}, here {show(y)}")
         a.end()
         b.end()

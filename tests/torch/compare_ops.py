@@ -409,7 +409,44 @@ def randoms(p):
     p.compare("aoti_torch_cpu_rand", size, None, *none)
 
 
-FAMILIES = [randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+def heavy(p):
+    """Matrix products, convolution, attention, LSTM. Sums in another order: compared against their magnitude."""
+    dtype = R.choice([torch.float32, torch.float32, torch.float64, torch.bfloat16])
+    m, k, n = R.randint(0, 9), R.randint(1, 40), R.randint(1, 33)
+
+    def x(*sizes, of=dtype):
+        return draw(of, list(sizes), special=0)
+    tol = {torch.float32: 100, torch.float64: 1000}.get(dtype, 8)
+    a, b, out = x(m, k), x(k, n), draw(dtype, [m, n], overlap=False, special=0)
+    p.compare("aoti_torch_cpu_mm_out", out, a, b, tol=tol)
+    p.compare("aoti_torch_cpu_addmm_out", out, x(n), a, b, R.choice([1.0, 0.0, 2.0]), R.choice([1.0, 0.5]), tol=tol)
+    a, b, out = x(2, m, k), x(2, k, n), draw(dtype, [2, m, n], overlap=False, special=0)
+    p.compare("aoti_torch_cpu_bmm_out", out, a, b, tol=tol)
+    p.compare("aoti_torch_cpu_baddbmm_out", out, x(1, n), a, b, 1.0, 2.0, tol=tol)
+    g, c, o = R.choice([1, 1, 2]), R.randint(1, 5), R.randint(1, 6)
+    nd = R.choice([1, 2, 2, 3])
+    t = x(R.randint(1, 2), g * c, *[R.randint(4, 9) for _ in range(nd)])
+    if nd == 2 and R.random() < 0.4:
+        t = t.contiguous(memory_format=torch.channels_last)
+    transposed = R.randint(0, 1)
+    w = x(g * c, o, *[R.randint(1, 3)] * nd) if transposed else x(g * o, c, *[R.randint(1, 3)] * nd)
+    stride, pad = [R.randint(1, 2)] * nd, [R.randint(0, 1)] * nd
+    p.compare("aoti_torch_cpu_convolution", t, w, maybe(x(g * o)), stride, pad, [R.randint(1, 2)] * nd, transposed,
+              [0] * nd, g, tol=tol)
+    dtype = R.choice([torch.float32, torch.bfloat16])
+    heads, q, s, e = R.randint(1, 3), R.randint(1, 9), R.randint(1, 70), R.choice([8, 16, 33])
+    args = [draw(dtype, [2, heads, l, e], overlap=False, special=0).contiguous() for l in (q, s, s)]
+    causal = R.randint(0, 1)
+    mask = None if causal or R.random() < 0.5 else draw(dtype, [q, s], overlap=False, special=0)
+    p.compare("aoti_torch_cpu__scaled_dot_product_flash_attention_for_cpu", *args, 0.0, causal, mask, maybe(0.3),
+              tol=({torch.float32: 100}.get(dtype, 8), 1000))
+    t_, n_, c_, h_ = R.randint(1, 5), R.randint(1, 3), R.randint(1, 9), R.randint(1, 9)
+    p.compare("aoti_torch_cpu_mkldnn_rnn_layer", torch.randn(t_, n_, c_), torch.randn(4 * h_, c_), torch.randn(4 * h_, h_),
+              torch.randn(4 * h_), torch.randn(4 * h_), torch.randn(n_, h_), torch.randn(n_, h_), R.randint(0, 1), [], 2,
+              h_, 1, 1, 0, 0, 0, tol=100, only=3)
+
+
+FAMILIES = [heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():
