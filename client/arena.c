@@ -79,8 +79,8 @@ bool pb_arena_add(struct pb_arena *a, uint32_t id, uint8_t *base, uint64_t bytes
 		return false;
 	}
 	*b = (struct pb_block){.seg = s, .bytes = bytes};
-	*s = (struct pb_arena_segment){.id = id, .base = base, .bytes = bytes, .first = b,
-				       .empty_since_ns = pb_now_ns()};
+	*s = (struct pb_arena_segment){
+		.id = id, .base = base, .bytes = bytes, .first = b, .empty_since_ns = pb_now_ns()};
 	while (*p)
 		p = &(*p)->next;
 	*p = s;
@@ -129,8 +129,11 @@ static struct pb_block *cut(struct pb_arena *a, struct pb_block *b, uint64_t at)
 
 	if (!upper)
 		return NULL;
-	*upper = (struct pb_block){.seg = b->seg, .offset = b->offset + at, .bytes = b->bytes - at,
-				   .prev = b, .next = b->next};
+	*upper = (struct pb_block){.seg = b->seg,
+				   .offset = b->offset + at,
+				   .bytes = b->bytes - at,
+				   .prev = b,
+				   .next = b->next};
 	if (b->next)
 		b->next->prev = upper;
 	b->next = upper;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Asynchronous runs as their caller sees them. The thread that moves them on is in async_thread.c. */
+/* Asynchronous runs as their caller sees them. The thread that moves them on is in async_thread.c.
+ */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -59,7 +60,8 @@ static pb_status get_async(struct pt2box *c, struct pb_async **ret, struct pt2bo
 	}
 	pthread_mutex_unlock(&c->lock);
 	*ret = a;
-	return a ? PT2BOX_OK : pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for asynchronous runs");
+	return a ? PT2BOX_OK
+		 : pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for asynchronous runs");
 }
 
 void pb_async_end(struct pt2box *c)
@@ -90,8 +92,8 @@ static void run_free(struct pt2box_run *r)
 	free(r);
 }
 
-static struct pt2box_run *run_new(struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
-				  struct pt2box_error *err)
+static struct pt2box_run *run_new(struct pt2box_model *m, struct pt2box_tensor *const *in,
+				  size_t n_in, struct pt2box_error *err)
 {
 	struct pt2box_run *r = calloc(1, sizeof(*r));
 
@@ -126,9 +128,9 @@ static void append(struct pb_async *a, struct pt2box_run *r)
 	pb_async_wake(a);
 }
 
-enum pt2box_status pt2box_run_start(struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
-				    const struct pt2box_run_options *opt, struct pt2box_run **ret,
-				    struct pt2box_error *err)
+enum pt2box_status pt2box_run_start(struct pt2box_model *m, struct pt2box_tensor *const *in,
+				    size_t n_in, const struct pt2box_run_options *opt,
+				    struct pt2box_run **ret, struct pt2box_error *err)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_async *a = NULL;
@@ -178,7 +180,8 @@ void pt2box_run_cancel(struct pt2box_run *r)
 		pb_async_wake(a);
 }
 
-enum pt2box_status pt2box_run_finish(struct pt2box_run *r, struct pt2box_tensor **ret_out, struct pt2box_error *err)
+enum pt2box_status pt2box_run_finish(struct pt2box_run *r, struct pt2box_tensor **ret_out,
+				     struct pt2box_error *err)
 {
 	struct pt2box_model *m = r->run.m;
 	struct pb_async *a;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Asynchronous runs. One thread per connection, started by the first of them. It alone moves runs on; others only add to
- * the list, ask for a cancel, and free what has ended.
+ * Asynchronous runs. One thread per connection, started by the first of them. It alone moves runs
+ * on; others only add to the list, ask for a cancel, and free what has ended.
  */
 #ifndef PT2BOX_CLIENT_ASYNC_H
 #define PT2BOX_CLIENT_ASYNC_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The thread of a connection's asynchronous runs: it sleeps on all their replies at once, takes each as it comes and makes
- * its eventfd readable. See async.h.
+ * The thread of a connection's asynchronous runs: it sleeps on all their replies at once, takes
+ * each as it comes and makes its eventfd readable. See async.h.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -76,7 +76,8 @@ static bool advance_submitted(struct pb_async *a, struct pt2box_run *r, uint64_t
 	return true;
 }
 
-/* The list as it is now. Only this thread takes runs out of it, and a run is freed only after that. */
+/* The list as it is now. Only this thread takes runs out of it, and a run is freed only after that.
+ */
 static size_t copy_list(struct pb_async *a, bool *ret_stop)
 {
 	size_t n = 0;
@@ -127,12 +128,14 @@ static void end_all(struct pb_async *a, size_t n, pb_status st, const struct pt2
 	}
 }
 
-static void add_wait(struct futex_waitv *w, unsigned *n, const _Atomic uint32_t *word, uint32_t value)
+static void add_wait(struct futex_waitv *w, unsigned *n, const _Atomic uint32_t *word,
+		     uint32_t value)
 {
 	w[(*n)++] = (struct futex_waitv){.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32};
 }
 
-/* Until a reply comes, something is added to the list, a deadline passes, or it is time to look at the broker. */
+/* Until a reply comes, something is added to the list, a deadline passes, or it is time to look at
+ * the broker. */
 static void sleep_on_all(struct pb_async *a, size_t n, uint32_t seen)
 {
 	uint64_t now = pb_now_ns(), until = n ? now + SLICE_NS : UINT64_MAX;
@@ -159,8 +162,11 @@ static void sleep_on_all(struct pb_async *a, size_t n, uint32_t seen)
 			return;
 		add_wait(w, &k, word, value);
 	}
-	ts = (struct timespec){.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
-	if (syscall(SYS_futex_waitv, w, k, 0, until == UINT64_MAX ? NULL : &ts, CLOCK_MONOTONIC) < 0 && errno == ENOSYS)
+	ts = (struct timespec){.tv_sec = (time_t)(until / 1000000000u),
+			       .tv_nsec = (long)(until % 1000000000u)};
+	if (syscall(SYS_futex_waitv, w, k, 0, until == UINT64_MAX ? NULL : &ts, CLOCK_MONOTONIC) <
+		    0 &&
+	    errno == ENOSYS)
 		pb_futex_wait(&a->word, seen, n ? POLL_NS : UINT64_MAX);
 }
 
@@ -177,7 +183,9 @@ void *pb_async_main(void *data)
 		pb_status st = PT2BOX_OK;
 
 		if (stop) {
-			end_all(a, n, pb_error_set(&e, PT2BOX_CANCELLED, "the connection was closed"), &e);
+			end_all(a, n,
+				pb_error_set(&e, PT2BOX_CANCELLED, "the connection was closed"),
+				&e);
 			return NULL;
 		}
 		if (n && advance_all(a, n))

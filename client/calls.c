@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket. Whoever waits for an answer and finds nobody reading reads for all, one message at a time; answers
- * are matched by request number. When the socket ends, everybody who waits is told so.
+ * The control socket. Whoever waits for an answer and finds nobody reading reads for all, one
+ * message at a time; answers are matched by request number. When the socket ends, everybody who
+ * waits is told so.
  */
 #include <poll.h>
 #include <string.h>
@@ -102,7 +103,8 @@ static void dispatch(struct pt2box *c)
 			call->done = true;
 		}
 		if (request == 0)
-			lose(c, &e); /* about the connection: no request has this number but hello */
+			lose(c,
+			     &e); /* about the connection: no request has this number but hello */
 	} else if (call) {
 		pb_error_set(&e, PT2BOX_PROTOCOL, "the broker answered with \"%s\"", rx->row->name);
 		call->error = e;
@@ -177,8 +179,8 @@ pb_status pb_call_await(struct pt2box *c, struct pb_call *call, struct pt2box_er
 	return st;
 }
 
-pb_status pb_call_send(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg, const int *fds,
-		       size_t n_fds, struct pt2box_error *err)
+pb_status pb_call_send(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg,
+		       const int *fds, size_t n_fds, struct pt2box_error *err)
 {
 	pb_status st = pb_send(c->sock, id, msg, fds, n_fds, err);
 
@@ -189,8 +191,8 @@ pb_status pb_call_send(struct pt2box *c, struct pb_call *call, enum pb_msg_id id
 	return st;
 }
 
-pb_status pb_call_finish(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg, const int *fds,
-			 size_t n_fds, struct pt2box_error *err)
+pb_status pb_call_finish(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg,
+			 const int *fds, size_t n_fds, struct pt2box_error *err)
 {
 	pb_status st = pb_call_send(c, call, id, msg, fds, n_fds, err);
 

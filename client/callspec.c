@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See callspec.h. The text is a package author's: bounded in depth and number of nodes, anything odd gives null.
- * Source: torch/utils/_pytree.py, treespec_dumps, protocol 1, torch 2.13.0.
+ * See callspec.h. The text is a package author's: bounded in depth and number of nodes, anything
+ * odd gives null. Source: torch/utils/_pytree.py, treespec_dumps, protocol 1, torch 2.13.0.
  */
 #include "client/callspec.h"
 
@@ -49,12 +49,14 @@ static json_t *dict(struct walk *w, const char *context, const json_t *list, uns
 
 static json_t *node(struct walk *w, const json_t *spec, unsigned depth)
 {
-	const json_t *type = json_object_get(spec, "type"), *context = json_object_get(spec, "context"),
+	const json_t *type = json_object_get(spec, "type"),
+		     *context = json_object_get(spec, "context"),
 		     *list = json_object_get(spec, "children_spec");
 	const char *name = json_string_value(type), *ctx = json_string_value(context);
 	json_t *o;
 
-	if (depth > DEPTH_MAX || ++w->nodes > NODES_MAX || !json_is_array(list) || (!json_is_null(type) && !name))
+	if (depth > DEPTH_MAX || ++w->nodes > NODES_MAX || !json_is_array(list) ||
+	    (!json_is_null(type) && !name))
 		w->bad = true;
 	if (w->bad)
 		return json_null();

@@ -6,9 +6,10 @@
 #include <jansson.h>
 
 /*
- * The tree of a TreeSpec in JSON: a leaf is its index among the flat inputs or outputs; {"tuple": [...]}, {"list": [...]},
- * {"dict": [[key, node]...]}; any other container {"node": type, "context": text, "children": [...]}. null if the text
- * is not such a tree. Never fails otherwise.
+ * The tree of a TreeSpec in JSON: a leaf is its index among the flat inputs or outputs; {"tuple":
+ * [...]}, {"list": [...]},
+ * {"dict": [[key, node]...]}; any other container {"node": type, "context": text, "children":
+ * [...]}. null if the text is not such a tree. Never fails otherwise.
  */
 json_t *pb_callspec_tree(const char *text);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections: opened, closed, and not to be used by a forked child. What is said over them is in calls.c. */
+/* Connections: opened, closed, and not to be used by a forked child. What is said over them is in
+ * calls.c. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@
 /* ---- fork ---- */
 
 /*
- * A page that the kernel clears in a forked child, however it was forked. In it: the number of this process among its
- * forefathers that used the library.
+ * A page that the kernel clears in a forked child, however it was forked. In it: the number of this
+ * process among its forefathers that used the library.
  */
 static _Atomic uint32_t *fork_word;
 static uint32_t processes;
@@ -36,7 +37,8 @@ static void make_fork_word(void)
 
 static uint32_t this_process(void)
 {
-	return fork_word ? atomic_load_explicit(fork_word, memory_order_relaxed) : (uint32_t)getpid();
+	return fork_word ? atomic_load_explicit(fork_word, memory_order_relaxed)
+			 : (uint32_t)getpid();
 }
 
 static uint32_t enter_process(void)
@@ -57,7 +59,8 @@ bool pb_connection_is_ours(const struct pt2box *c)
 pb_status pb_connection_check(struct pt2box *c, struct pt2box_error *err)
 {
 	if (!pb_connection_is_ours(c))
-		return pb_error_set(err, PT2BOX_USAGE, "the connection belongs to the parent process: open one here");
+		return pb_error_set(err, PT2BOX_USAGE,
+				    "the connection belongs to the parent process: open one here");
 	if (c->sock < 0)
 		return pb_error_set(err, PT2BOX_BROKER_LOST, "the connection is closed");
 	if (atomic_load_explicit(&c->is_lost, memory_order_relaxed))
@@ -133,7 +136,8 @@ static pb_status connect_to(const char *path, int *ret, struct pt2box_error *err
 		if (errno == EINTR)
 			continue;
 		st = pb_error_sys(err, "cannot connect to the broker at %s", path);
-		if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTSOCK || errno == EPROTOTYPE)
+		if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTSOCK ||
+		    errno == EPROTOTYPE)
 			st = PT2BOX_BROKER_LOST;
 		else if (errno == EACCES || errno == EPERM)
 			st = PT2BOX_DENIED;
@@ -145,14 +149,16 @@ static pb_status connect_to(const char *path, int *ret, struct pt2box_error *err
 	return PT2BOX_OK;
 }
 
-enum pt2box_status pt2box_open(const char *socket_path, struct pt2box **ret, struct pt2box_error *err)
+enum pt2box_status pt2box_open(const char *socket_path, struct pt2box **ret,
+			       struct pt2box_error *err)
 {
 	struct pb_embedded broker = {.pidfd = -1};
 	int sock;
 	pb_status st;
 
 	pb_error_clear(err);
-	st = socket_path ? connect_to(socket_path, &sock, err) : pb_embedded_start(&sock, &broker, err);
+	st = socket_path ? connect_to(socket_path, &sock, err)
+			 : pb_embedded_start(&sock, &broker, err);
 	if (st)
 		return st;
 	return pb_connection_new(sock, broker, ret, err);

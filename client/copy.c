@@ -15,7 +15,8 @@ void pb_strides_contiguous(int32_t ndim, const int64_t *sizes, int64_t *ret)
 	}
 }
 
-bool pb_strides_wanted(const struct pb_sig_input *s, int32_t ndim, const int64_t *sizes, int64_t *ret)
+bool pb_strides_wanted(const struct pb_sig_input *s, int32_t ndim, const int64_t *sizes,
+		       int64_t *ret)
 {
 	uint64_t run = 1;
 
@@ -45,7 +46,8 @@ struct dim {
 };
 
 /* Dimensions of one element left out, those that follow each other on both sides joined. */
-static int32_t collapse(int32_t ndim, const int64_t *sizes, const int64_t *dst, const int64_t *src, struct dim *d)
+static int32_t collapse(int32_t ndim, const int64_t *sizes, const int64_t *dst, const int64_t *src,
+			struct dim *d)
 {
 	int32_t k = 0;
 
@@ -60,13 +62,13 @@ static int32_t collapse(int32_t ndim, const int64_t *sizes, const int64_t *dst, 
 	return k;
 }
 
-#define COPY_ROW(type)                                                                                                 \
-	do {                                                                                                           \
-		type *to = (type *)(void *)dst;                                                                        \
-		const type *from = (const type *)(const void *)src;                                                    \
-		for (int64_t i = 0; i < d->n; i++)                                                                     \
-			to[i * d->dst] = from[i * d->src];                                                             \
-		return;                                                                                                \
+#define COPY_ROW(type)                                              \
+	do {                                                        \
+		type *to = (type *)(void *)dst;                     \
+		const type *from = (const type *)(const void *)src; \
+		for (int64_t i = 0; i < d->n; i++)                  \
+			to[i * d->dst] = from[i * d->src];          \
+		return;                                             \
 	} while (0)
 
 /* Element types of any alignment, as data from outside may be. */
@@ -104,11 +106,12 @@ static void copy_dims(const struct dim *d, int32_t n, size_t elem, uint8_t *dst,
 		return;
 	}
 	for (int64_t i = 0; i < d->n; i++)
-		copy_dims(d + 1, n - 1, elem, dst + (size_t)(i * d->dst) * elem, src + (size_t)(i * d->src) * elem);
+		copy_dims(d + 1, n - 1, elem, dst + (size_t)(i * d->dst) * elem,
+			  src + (size_t)(i * d->src) * elem);
 }
 
-void pb_copy_strided(int32_t ndim, const int64_t *sizes, size_t elem, void *dst, const int64_t *dst_strides,
-		     const void *src, const int64_t *src_strides)
+void pb_copy_strided(int32_t ndim, const int64_t *sizes, size_t elem, void *dst,
+		     const int64_t *dst_strides, const void *src, const int64_t *src_strides)
 {
 	struct dim d[PT2BOX_MAX_DIMS];
 	int32_t n;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A manifest as JSON; its keys are documented at pt2box_inspect_fd() in the public header. Text in it is the package
- * author's, made harmless when the manifest was decoded.
+ * A manifest as JSON; its keys are documented at pt2box_inspect_fd() in the public header. Text in
+ * it is the package author's, made harmless when the manifest was decoded.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -82,8 +82,10 @@ static json_t *input_json(const struct pb_sig_input *in)
 		json_t *j = json_object();
 
 		json_object_set_new(j, "min", json_integer(d->lo));
-		json_object_set_new(j, "max", d->hi == INT64_MAX ? json_null() : json_integer(d->hi));
-		json_object_set_new(j, "stride", d->stride < 0 ? json_null() : json_integer(d->stride));
+		json_object_set_new(j, "max",
+				    d->hi == INT64_MAX ? json_null() : json_integer(d->hi));
+		json_object_set_new(j, "stride",
+				    d->stride < 0 ? json_null() : json_integer(d->stride));
 		json_array_append_new(dims, j);
 	}
 	json_object_set_new(o, "dims", dims);
@@ -147,7 +149,8 @@ static json_t *imports_json(const struct pb_manifest *m, json_t **ret_counts)
 		n[im->state]++;
 	}
 	for (int s = 0; s < 4; s++)
-		json_object_set_new(counts, import_state_name((enum pb_shim_state)s), json_integer(n[s]));
+		json_object_set_new(counts, import_state_name((enum pb_shim_state)s),
+				    json_integer(n[s]));
 	*ret_counts = counts;
 	return list;
 }
@@ -174,7 +177,8 @@ static json_t *cpu_json(const struct pb_manifest *m)
 	json_object_set_new(o, "isa", json_string(m->cpu_isa));
 	json_object_set_new(o, "needs", words(m->cpu_needs));
 	json_object_set_new(o, "openmp", json_boolean(m->uses_openmp));
-	json_object_set_new(o, "openmp_threads", m->openmp_threads ? json_integer(m->openmp_threads) : json_null());
+	json_object_set_new(o, "openmp_threads",
+			    m->openmp_threads ? json_integer(m->openmp_threads) : json_null());
 	return o;
 }
 
@@ -184,7 +188,8 @@ static json_t *code_json(const struct pb_manifest *m)
 
 	json_object_set_new(o, "bytes", json_integer((json_int_t)m->so_bytes));
 	json_object_set_new(o, "sha256", hex(m->so_sha256, 32));
-	json_object_set_new(o, "constructors", json_integer((json_int_t)m->init_array_count + (m->init_addr != 0)));
+	json_object_set_new(o, "constructors",
+			    json_integer((json_int_t)m->init_array_count + (m->init_addr != 0)));
 	json_object_set_new(o, "minimal_arrayref", json_boolean(m->minimal_arrayref));
 	return o;
 }
@@ -222,8 +227,10 @@ static void set_state(json_t *o, const struct pb_manifest *m, const struct pb_ms
 
 	json_object_set_new(o, "state", json_string(loaded ? "loaded" : "inspected"));
 	json_object_set_new(o, "backend", native ? json_string("native") : json_null());
-	json_object_set_new(o, "n_inputs", json_integer((json_int_t)(loaded ? loaded->n_inputs : m->n_inputs)));
-	json_object_set_new(o, "n_outputs", json_integer((json_int_t)(loaded ? loaded->n_outputs : m->n_outputs)));
+	json_object_set_new(o, "n_inputs",
+			    json_integer((json_int_t)(loaded ? loaded->n_inputs : m->n_inputs)));
+	json_object_set_new(o, "n_outputs",
+			    json_integer((json_int_t)(loaded ? loaded->n_outputs : m->n_outputs)));
 	json_object_set_new(o, "stateful", json_boolean(m->const_source == PB_CONSTS_EMBEDDED_RW));
 	if (!loaded)
 		return;
@@ -231,10 +238,11 @@ static void set_state(json_t *o, const struct pb_manifest *m, const struct pb_ms
 	json_object_set_new(o, "start_us", json_integer((json_int_t)loaded->start_us));
 }
 
-pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *loaded, char **ret_json,
-		      struct pt2box_error *err)
+pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *loaded,
+		      char **ret_json, struct pt2box_error *err)
 {
-	json_t *o = json_object(), *counts, *spec = json_object(), *imports = imports_json(m, &counts);
+	json_t *o = json_object(), *counts, *spec = json_object(),
+	       *imports = imports_json(m, &counts);
 	char *text;
 
 	json_object_set_new(o, "model", json_string(m->model_name));
@@ -252,7 +260,8 @@ pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *l
 	json_object_set_new(o, "package_sha256", hex(m->pkg_sha256, 32));
 	json_object_set_new(o, "import_counts", counts);
 	json_object_set_new(o, "imports", imports);
-	json_object_set_new(o, "extern_nodes", *m->extern_nodes ? json_string(m->extern_nodes) : json_null());
+	json_object_set_new(o, "extern_nodes",
+			    *m->extern_nodes ? json_string(m->extern_nodes) : json_null());
 	text = json_dumps(o, JSON_INDENT(1) | JSON_ENSURE_ASCII);
 	json_decref(o);
 	if (!text)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A broker of one's own: found, started as a child in a session of its own (so that a terminal's Ctrl-C is the caller's
- * to handle), ended by closing its socket. If this process dies the broker sees the end of the socket, and of us.
+ * A broker of one's own: found, started as a child in a session of its own (so that a terminal's
+ * Ctrl-C is the caller's to handle), ended by closing its socket. If this process dies the broker
+ * sees the end of the socket, and of us.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,8 +34,10 @@ static bool own_dir(char dir[PATH_MAX])
 	Dl_info info;
 	char *slash;
 
-	/* A program's own name may be relative, or whatever its parent said: the kernel knows better. */
-	if (dladdr1((void *)&pt2box_open, &info, (void **)&map, RTLD_DL_LINKMAP) && map && map->l_name[0])
+	/* A program's own name may be relative, or whatever its parent said: the kernel knows
+	 * better. */
+	if (dladdr1((void *)&pt2box_open, &info, (void **)&map, RTLD_DL_LINKMAP) && map &&
+	    map->l_name[0])
 		snprintf(path, sizeof(path), "%s", map->l_name);
 	else
 		snprintf(path, sizeof(path), "/proc/self/exe");
@@ -63,10 +66,12 @@ static pb_status find_broker(char path[PATH_MAX], struct pt2box_error *err)
 	if (env && *env) {
 		if (is_there(path, env, ""))
 			return PT2BOX_OK;
-		return pb_error_set(err, PT2BOX_NOT_FOUND, "there is no program pt2boxd in %s (PT2BOX_LIBEXEC)", env);
+		return pb_error_set(err, PT2BOX_NOT_FOUND,
+				    "there is no program pt2boxd in %s (PT2BOX_LIBEXEC)", env);
 	}
 	own = own_dir(dir);
-	/* The tree that it was built in, then an installation that was moved, then where it was to be installed. */
+	/* The tree that it was built in, then an installation that was moved, then where it was to
+	 * be installed. */
 	if (own && (is_there(path, dir, "/libexec") || is_there(path, dir, "/../libexec/pt2box")))
 		return PT2BOX_OK;
 	if (is_there(path, PB_LIBEXEC_DIR, ""))
@@ -95,7 +100,8 @@ static pb_status raise_fd(int *fd, struct pt2box_error *err)
 static int spawn(const char *path, int sock, pid_t *ret_pid)
 {
 	char fd_text[16];
-	char *argv[] = {"pt2boxd", "--embedded-fd", fd_text, secure_getenv("PT2BOX_VERBOSE") ? "--verbose" : NULL, NULL};
+	char *argv[] = {"pt2boxd", "--embedded-fd", fd_text,
+			secure_getenv("PT2BOX_VERBOSE") ? "--verbose" : NULL, NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t all, none;
@@ -108,7 +114,8 @@ static int spawn(const char *path, int sock, pid_t *ret_pid)
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_setsigdefault(&attr, &all);
 	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF |
+						POSIX_SPAWN_SETSIGMASK);
 	e = posix_spawn_file_actions_adddup2(&actions, sock, EMBEDDED_FD);
 	if (!e)
 		e = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
@@ -179,10 +186,13 @@ void pb_embedded_explain(const struct pb_embedded *e, struct pt2box_error *err)
 	siginfo_t si = {.si_pid = 0};
 	size_t used = strlen(err->text);
 
-	if (e->pidfd < 0 || !has_ended(e, 200) || waitid(P_PIDFD, (id_t)e->pidfd, &si, WEXITED | WNOWAIT | WNOHANG) != 0)
+	if (e->pidfd < 0 || !has_ended(e, 200) ||
+	    waitid(P_PIDFD, (id_t)e->pidfd, &si, WEXITED | WNOWAIT | WNOHANG) != 0)
 		return;
 	if (si.si_code == CLD_EXITED)
-		snprintf(err->text + used, sizeof(err->text) - used, ": it ended with exit status %d", si.si_status);
+		snprintf(err->text + used, sizeof(err->text) - used,
+			 ": it ended with exit status %d", si.si_status);
 	else if (si.si_pid)
-		snprintf(err->text + used, sizeof(err->text) - used, ": it died by signal %d", si.si_status);
+		snprintf(err->text + used, sizeof(err->text) - used, ": it died by signal %d",
+			 si.si_status);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inputs to where the worker can read them: in place if they lie in the lane in the strides that the package was compiled
- * for, else copied, elements only.
+ * Inputs to where the worker can read them: in place if they lie in the lane in the strides that
+ * the package was compiled for, else copied, elements only.
  */
 #include <string.h>
 
@@ -13,12 +13,15 @@ static bool lies_in_lane(const struct pb_lane_client *l, const struct pt2box_ten
 	return t->storage && t->storage->lane == l && !t->storage->down;
 }
 
-/* Strides that the worker will see: what the package declares, else the tensor's own if it has no holes. */
-static bool choose_strides(const struct pb_run *r, uint32_t i, const struct pt2box_tensor_info *f, int64_t *ret)
+/* Strides that the worker will see: what the package declares, else the tensor's own if it has no
+ * holes. */
+static bool choose_strides(const struct pb_run *r, uint32_t i, const struct pt2box_tensor_info *f,
+			   int64_t *ret)
 {
 	uint64_t bytes;
 
-	if (r->m->has_signature && pb_strides_wanted(&r->m->manifest->inputs[i], f->ndim, f->sizes, ret))
+	if (r->m->has_signature &&
+	    pb_strides_wanted(&r->m->manifest->inputs[i], f->ndim, f->sizes, ret))
 		return true;
 	if (!pb_tensor_extent(f->ndim, f->sizes, f->strides, 1, &bytes))
 		return false;
@@ -30,7 +33,8 @@ static bool choose_strides(const struct pb_run *r, uint32_t i, const struct pt2b
 	return true;
 }
 
-static pb_status copy_input(struct pb_run *r, uint32_t i, struct pb_lane_tensor *d, struct pt2box_error *err)
+static pb_status copy_input(struct pb_run *r, uint32_t i, struct pb_lane_tensor *d,
+			    struct pt2box_error *err)
 {
 	const struct pt2box_tensor_info *f = &r->in[i]->info;
 	size_t elem = pt2box_dtype_size(f->dtype);
@@ -41,7 +45,8 @@ static pb_status copy_input(struct pb_run *r, uint32_t i, struct pb_lane_tensor 
 	d->segment = 0;
 	d->offset = 0;
 	if (!pb_tensor_extent(f->ndim, f->sizes, d->strides, elem, &bytes))
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "input %u is too large with the package's strides", i);
+		return pb_error_set(err, PT2BOX_BAD_TENSOR,
+				    "input %u is too large with the package's strides", i);
 	if (bytes == 0)
 		return PT2BOX_OK;
 	st = pb_lane_client_alloc(r->m->lane, false, bytes, &b, err);
@@ -51,10 +56,12 @@ static pb_status copy_input(struct pb_run *r, uint32_t i, struct pb_lane_tensor 
 	r->slot->in_lent[i] = false;
 	d->segment = b->seg->id;
 	d->offset = b->offset;
-	if (bytes == (uint64_t)f->numel * elem && pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
+	if (bytes == (uint64_t)f->numel * elem &&
+	    pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
 		memcpy(pb_block_data(b), f->data, bytes);
 	else
-		pb_copy_strided(f->ndim, f->sizes, elem, pb_block_data(b), d->strides, f->data, f->strides);
+		pb_copy_strided(f->ndim, f->sizes, elem, pb_block_data(b), d->strides, f->data,
+				f->strides);
 	return PT2BOX_OK;
 }
 
@@ -70,7 +77,8 @@ pb_status pb_run_place_input(struct pb_run *r, uint32_t i, struct pt2box_error *
 	memcpy(d->sizes, f->sizes, (size_t)f->ndim * sizeof(f->sizes[0]));
 	if (!choose_strides(r, i, f, d->strides))
 		return pb_error_set(err, PT2BOX_BAD_TENSOR, "input %u is too large", i);
-	if (!lies_in_lane(r->m->lane, t) || !pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
+	if (!lies_in_lane(r->m->lane, t) ||
+	    !pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
 		return copy_input(r, i, d, err);
 	memcpy(d->strides, f->strides, (size_t)f->ndim * sizeof(f->strides[0]));
 	d->segment = t->storage->block->seg->id;

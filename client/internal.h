@@ -4,10 +4,11 @@
  *
  *	pt2box (connection) <--ref-- model --ref--> lane <--ref-- storage <--ref-- tensor
  *
- * A model, a lane's memory and a connection's record live until the last handle that needs them is freed, so handles may
- * be freed in any order. The control socket is read by whoever waits for an answer, one thread at a time; a run does not
- * touch it. Everything that comes out of a lane is a claim: an output lies in an input of its own run or in the window
- * that was given to that run, or the reply is refused.
+ * A model, a lane's memory and a connection's record live until the last handle that needs them is
+ *freed, so handles may be freed in any order. The control socket is read by whoever waits for an
+ *answer, one thread at a time; a run does not touch it. Everything that comes out of a lane is a
+ *claim: an output lies in an input of its own run or in the window that was given to that run, or
+ *the reply is refused.
  */
 #ifndef PT2BOX_CLIENT_INTERNAL_H
 #define PT2BOX_CLIENT_INTERNAL_H
@@ -63,8 +64,8 @@ struct pb_call {
 
 /* ---- connection.c ---- */
 /* For a socket that is connected already; owns @sock and @broker from the call on. */
-PB_CHECK pb_status pb_connection_new(int sock_take, struct pb_embedded broker_take, struct pt2box **ret,
-				     struct pt2box_error *err);
+PB_CHECK pb_status pb_connection_new(int sock_take, struct pb_embedded broker_take,
+				     struct pt2box **ret, struct pt2box_error *err);
 void pb_connection_unref(struct pt2box *c);
 /* Usable from this process: not closed, not inherited by fork, not lost. */
 PB_CHECK pb_status pb_connection_check(struct pt2box *c, struct pt2box_error *err);
@@ -77,20 +78,23 @@ PB_CHECK pb_status pb_connection_poll(struct pt2box *c, struct pt2box_error *err
 /* After pb_connection_check(). */
 void pb_call_begin(struct pt2box *c, struct pb_call *call, enum pb_msg_id expect);
 /* Send a request that carries call->request; a failure ends the call. */
-PB_CHECK pb_status pb_call_send(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg,
-				const int *fds, size_t n_fds, struct pt2box_error *err);
+PB_CHECK pb_status pb_call_send(struct pt2box *c, struct pb_call *call, enum pb_msg_id id,
+				const void *msg, const int *fds, size_t n_fds,
+				struct pt2box_error *err);
 /* Wait for the answer. The fds of the answer are the caller's. */
 PB_CHECK pb_status pb_call_await(struct pt2box *c, struct pb_call *call, struct pt2box_error *err);
 /* Both. */
-PB_CHECK pb_status pb_call_finish(struct pt2box *c, struct pb_call *call, enum pb_msg_id id, const void *msg,
-				  const int *fds, size_t n_fds, struct pt2box_error *err);
+PB_CHECK pb_status pb_call_finish(struct pt2box *c, struct pb_call *call, enum pb_msg_id id,
+				  const void *msg, const int *fds, size_t n_fds,
+				  struct pt2box_error *err);
 /* Nobody waits for the answer any more. */
 void pb_call_end(struct pt2box *c, const struct pb_call *call);
 /* Without an answer; a failure to send is found by others. */
 void pb_tell(struct pt2box *c, enum pb_msg_id id, const void *msg);
 
 /* ---- embedded.c ---- */
-PB_CHECK pb_status pb_embedded_start(int *ret_sock, struct pb_embedded *ret, struct pt2box_error *err);
+PB_CHECK pb_status pb_embedded_start(int *ret_sock, struct pb_embedded *ret,
+				     struct pt2box_error *err);
 /* Its socket is closed: wait for its end, and see to it. */
 void pb_embedded_end(struct pb_embedded *e);
 /* Say how it ended, if it has; appended to @err. */
@@ -110,8 +114,8 @@ struct pb_slot {
 	bool abandoned; /* given up by its caller while a worker may still use its memory */
 	struct pb_lane_pace pace;
 	struct pb_lane_decoder *decoder;
-	uint8_t *buf;		   /* request, then reply */
-	struct pb_lane_tensor *in; /* as sent */
+	uint8_t *buf;		    /* request, then reply */
+	struct pb_lane_tensor *in;  /* as sent */
 	struct pb_block **in_block; /* where each input is; NULL: no bytes */
 	bool *in_lent;		    /* that block is the caller's tensor's, not ours */
 	struct pb_place *places;
@@ -136,22 +140,24 @@ struct pb_lane_client {
 };
 
 /* Geometry and descriptors as the broker sent them: checked here. Takes a reference of @c. */
-PB_CHECK pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int up_fd, int down_fd,
-				      uint32_t n_in, uint32_t n_out, struct pb_lane_client **ret,
-				      struct pt2box_error *err);
-PB_CHECK pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in, uint32_t n_out,
-				       uint64_t up_bytes, uint64_t down_bytes, struct pb_lane_client **ret,
-				       struct pt2box_error *err);
+PB_CHECK pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int up_fd,
+				      int down_fd, uint32_t n_in, uint32_t n_out,
+				      struct pb_lane_client **ret, struct pt2box_error *err);
+PB_CHECK pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in,
+				       uint32_t n_out, uint64_t up_bytes, uint64_t down_bytes,
+				       struct pb_lane_client **ret, struct pt2box_error *err);
 void pb_lane_client_unref(struct pb_lane_client *l);
 /* A block of either direction; grows the lane where it must. LIMIT: it cannot. */
-PB_CHECK pb_status pb_lane_client_alloc(struct pb_lane_client *l, bool down, uint64_t bytes, struct pb_block **ret,
-					struct pt2box_error *err);
+PB_CHECK pb_status pb_lane_client_alloc(struct pb_lane_client *l, bool down, uint64_t bytes,
+					struct pb_block **ret, struct pt2box_error *err);
 void pb_lane_client_unref_block(struct pb_lane_client *l, bool down, struct pb_block *b);
 /* With the lock held: a free slot, or NULL. NO_MEMORY is told apart by *ret_status. */
 struct pb_slot *pb_lane_client_take_slot(struct pb_lane_client *l, pb_status *ret_status);
-/* With the lock held: drop what the slot's run holds and make it free again. Now and then also trims. */
+/* With the lock held: drop what the slot's run holds and make it free again. Now and then also
+ * trims. */
 void pb_lane_client_put_slot(struct pb_lane_client *l, struct pb_slot *s);
-/* With the lock held: give back grown segments that have been empty for a while although the lane was used. */
+/* With the lock held: give back grown segments that have been empty for a while although the lane
+ * was used. */
 void pb_lane_client_trim(struct pb_lane_client *l, uint64_t min_idle_ns);
 
 /* ---- tensor.c ---- */
@@ -170,8 +176,9 @@ struct pt2box_tensor {
 
 extern uint8_t pb_tensor_nothing[64]; /* what a tensor without elements points to */
 /* A tensor without data; *ret_bytes: its extent from element 0 on. @strides NULL: contiguous. */
-PB_CHECK pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes, const int64_t *strides,
-				 struct pt2box_tensor **ret, uint64_t *ret_bytes, struct pt2box_error *err);
+PB_CHECK pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes,
+				 const int64_t *strides, struct pt2box_tensor **ret,
+				 uint64_t *ret_bytes, struct pt2box_error *err);
 struct pb_storage *pb_storage_new_heap(uint64_t bytes, uint8_t **ret_data);
 /* Takes a reference of the lane, and over one of the block (NULL: given later). NULL: no memory. */
 struct pb_storage *pb_storage_new_block(struct pb_lane_client *l, bool down, struct pb_block *b);
@@ -180,14 +187,16 @@ void pb_storage_unref(struct pb_storage *s);
 bool pb_numel(int32_t ndim, const int64_t *sizes, int64_t *ret);
 
 /* ---- copy.c ---- */
-/* Strides that the package was compiled for, at these sizes. false: it does not say, or does not take this rank. */
-bool pb_strides_wanted(const struct pb_sig_input *s, int32_t ndim, const int64_t *sizes, int64_t *ret);
+/* Strides that the package was compiled for, at these sizes. false: it does not say, or does not
+ * take this rank. */
+bool pb_strides_wanted(const struct pb_sig_input *s, int32_t ndim, const int64_t *sizes,
+		       int64_t *ret);
 void pb_strides_contiguous(int32_t ndim, const int64_t *sizes, int64_t *ret);
 /* The same elements in the same places. */
 bool pb_strides_equal(int32_t ndim, const int64_t *sizes, const int64_t *a, const int64_t *b);
 /* Element by element; both sides have the same sizes. */
-void pb_copy_strided(int32_t ndim, const int64_t *sizes, size_t elem, void *dst, const int64_t *dst_strides,
-		     const void *src, const int64_t *src_strides);
+void pb_copy_strided(int32_t ndim, const int64_t *sizes, size_t elem, void *dst,
+		     const int64_t *dst_strides, const void *src, const int64_t *src_strides);
 
 /* ---- load.c ---- */
 struct pt2box_model {
@@ -211,12 +220,15 @@ struct pb_run {
 	pb_status stopped; /* not OK: given up for this reason, the reply is awaited */
 };
 
-PB_CHECK pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
+PB_CHECK pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m,
+			       struct pt2box_tensor *const *in, size_t n_in,
 			       const struct pt2box_run_options *opt, struct pt2box_error *err);
 /* Copy what must be copied and submit. NOT_FOUND: no slot is free (only if !@wait). */
 PB_CHECK pb_status pb_run_begin(struct pb_run *r, bool wait, struct pt2box_error *err);
-/* The reply is there. true: the run has ended with *ret_status, and has no slot any more. false: it goes on. */
-bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *ret_status, struct pt2box_error *err);
+/* The reply is there. true: the run has ended with *ret_status, and has no slot any more. false: it
+ * goes on. */
+bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *ret_status,
+		 struct pt2box_error *err);
 /* Ask the worker and the broker to end it. */
 void pb_run_stop(struct pb_run *r, pb_status why);
 /* Leave the slot behind: it is free again once the worker has answered. */
@@ -229,11 +241,13 @@ PB_CHECK pb_status pb_run_place_input(struct pb_run *r, uint32_t i, struct pt2bo
 
 /* ---- outputs.c ---- */
 /*
- * Make the caller's tensors from a reply that claims success, and give back to @in what the model wrote into its copies
- * of them. Where an output stays in the window, that part of the window becomes the tensor's. MODEL_PROTOCOL: the reply
- * is impossible; then no input has been touched and @ret_out holds NULLs.
+ * Make the caller's tensors from a reply that claims success, and give back to @in what the model
+ * wrote into its copies of them. Where an output stays in the window, that part of the window
+ * becomes the tensor's. MODEL_PROTOCOL: the reply is impossible; then no input has been touched and
+ * @ret_out holds NULLs.
  */
-PB_CHECK pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s, const struct pb_lane_reply *reply,
+PB_CHECK pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s,
+				   const struct pb_lane_reply *reply,
 				   struct pt2box_tensor *const *in, struct pt2box_tensor **ret_out,
 				   struct pt2box_error *err);
 
@@ -245,7 +259,7 @@ void pb_async_kick(struct pt2box *c);
 
 /* ---- describe.c ---- */
 /* JSON of a manifest; @loaded NULL: inspected only. malloc'd. */
-PB_CHECK pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *loaded, char **ret_json,
-			       struct pt2box_error *err);
+PB_CHECK pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *loaded,
+			       char **ret_json, struct pt2box_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model's lane as its client sees it: the mapping, the arenas of both directions, growing and giving back, the slots.
+ * A model's lane as its client sees it: the mapping, the arenas of both directions, growing and
+ * giving back, the slots.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,8 +11,8 @@
 
 #include "client/internal.h"
 
-#define WINDOW_FIRST 65536u	     /* of a model whose outputs are not known yet */
-#define GROW_STEP_MAX (1ull << 30)   /* doubling ends here */
+#define WINDOW_FIRST 65536u	   /* of a model whose outputs are not known yet */
+#define GROW_STEP_MAX (1ull << 30) /* doubling ends here */
 #define TRIM_EVERY 16
 #define TRIM_IDLE_NS 1000000000u
 
@@ -25,12 +26,13 @@ static pb_status check_size(int fd, uint64_t bytes, struct pt2box_error *err)
 	if (fstat(fd, &sb) != 0)
 		return pb_error_sys(err, "fstat");
 	if (!S_ISREG(sb.st_mode) || sb.st_size < 0 || (uint64_t)sb.st_size < bytes)
-		return pb_error_set(err, PT2BOX_BAD_FD, "the broker sent memory smaller than it said");
+		return pb_error_set(err, PT2BOX_BAD_FD,
+				    "the broker sent memory smaller than it said");
 	return PT2BOX_OK;
 }
 
-static pb_status check_lane(const struct pb_lane_geometry *geo, const struct pb_msg_lane *m, int up_fd, int down_fd,
-			    struct pt2box_error *err)
+static pb_status check_lane(const struct pb_lane_geometry *geo, const struct pb_msg_lane *m,
+			    int up_fd, int down_fd, struct pt2box_error *err)
 {
 	uint64_t up, down, control;
 	pb_status st;
@@ -52,11 +54,14 @@ static void init_cond(pthread_cond_t *cond)
 	pthread_condattr_destroy(&a);
 }
 
-pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int up_fd, int down_fd, uint32_t n_in,
-			     uint32_t n_out, struct pb_lane_client **ret, struct pt2box_error *err)
+pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int up_fd, int down_fd,
+			     uint32_t n_in, uint32_t n_out, struct pb_lane_client **ret,
+			     struct pt2box_error *err)
 {
-	struct pb_lane_geometry geo = {.slots = (uint32_t)m->slots, .slot_bytes = (uint32_t)m->slot_bytes,
-				       .up_bytes = m->up_bytes, .down_bytes = m->down_bytes};
+	struct pb_lane_geometry geo = {.slots = (uint32_t)m->slots,
+				       .slot_bytes = (uint32_t)m->slot_bytes,
+				       .up_bytes = m->up_bytes,
+				       .down_bytes = m->down_bytes};
 	struct pb_lane_client *l;
 	pb_status st = check_lane(&geo, m, up_fd, down_fd, err);
 
@@ -91,10 +96,12 @@ pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int 
 	return PT2BOX_OK;
 }
 
-pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in, uint32_t n_out, uint64_t up_bytes,
-			      uint64_t down_bytes, struct pb_lane_client **ret, struct pt2box_error *err)
+pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in, uint32_t n_out,
+			      uint64_t up_bytes, uint64_t down_bytes, struct pb_lane_client **ret,
+			      struct pt2box_error *err)
 {
-	struct pb_msg_lane_open m = {.model = model, .up_bytes = up_bytes, .down_bytes = down_bytes};
+	struct pb_msg_lane_open m = {
+		.model = model, .up_bytes = up_bytes, .down_bytes = down_bytes};
 	struct pb_call call;
 	pb_status st;
 
@@ -103,7 +110,8 @@ pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in, u
 	st = pb_call_finish(c, &call, PB_MSG_lane_open, &m, NULL, 0, err);
 	if (st)
 		return st;
-	st = pb_lane_client_new(c, &call.msg.lane, call.fds.fd[0], call.fds.fd[1], n_in, n_out, ret, err);
+	st = pb_lane_client_new(c, &call.msg.lane, call.fds.fd[0], call.fds.fd[1], n_in, n_out, ret,
+				err);
 	pb_fds_close(&call.fds);
 	return st;
 }
@@ -135,8 +143,8 @@ void pb_lane_client_unref(struct pb_lane_client *l)
 
 /* ---- memory ---- */
 
-static pb_status ask_segment(struct pb_lane_client *l, bool down, uint64_t bytes, struct pb_call *call,
-			     struct pt2box_error *err)
+static pb_status ask_segment(struct pb_lane_client *l, bool down, uint64_t bytes,
+			     struct pb_call *call, struct pt2box_error *err)
 {
 	struct pb_msg_lane_grow m = {.lane = l->id, .down = down, .bytes = bytes};
 
@@ -154,22 +162,24 @@ static bool knows_segment(const struct pb_arena *a, uint64_t id)
 }
 
 /* With the lock held. */
-static pb_status add_segment(struct pb_lane_client *l, bool down, uint64_t at_least, const struct pb_msg_segment *m,
-			     int fd, struct pt2box_error *err)
+static pb_status add_segment(struct pb_lane_client *l, bool down, uint64_t at_least,
+			     const struct pb_msg_segment *m, int fd, struct pt2box_error *err)
 {
 	uint32_t id = (uint32_t)m->segment;
 	pb_status st;
 
 	/* An id is of one segment in either direction. */
-	if (m->lane != l->id || m->down != down || m->bytes < at_least || knows_segment(&l->up, id) ||
-	    knows_segment(&l->down, id))
-		return pb_error_set(err, PT2BOX_PROTOCOL, "the broker sent a segment that was not asked for");
+	if (m->lane != l->id || m->down != down || m->bytes < at_least ||
+	    knows_segment(&l->up, id) || knows_segment(&l->down, id))
+		return pb_error_set(err, PT2BOX_PROTOCOL,
+				    "the broker sent a segment that was not asked for");
 	st = check_size(fd, m->bytes, err);
 	if (!st)
 		st = pb_lane_map_segment(&l->lane, PB_LANE_CLIENT, down, id, m->bytes, fd, err);
 	if (st)
 		return st;
-	if (pb_arena_add(down ? &l->down : &l->up, id, pb_lane_span(&l->lane, down, id, 0, m->bytes), m->bytes))
+	if (pb_arena_add(down ? &l->down : &l->up, id,
+			 pb_lane_span(&l->lane, down, id, 0, m->bytes), m->bytes))
 		return PT2BOX_OK;
 	pb_lane_unmap_segment(&l->lane, id);
 	return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a segment");
@@ -201,14 +211,15 @@ static pb_status grow(struct pb_lane_client *l, bool down, uint64_t bytes, struc
 	return st;
 }
 
-pb_status pb_lane_client_alloc(struct pb_lane_client *l, bool down, uint64_t bytes, struct pb_block **ret,
-			       struct pt2box_error *err)
+pb_status pb_lane_client_alloc(struct pb_lane_client *l, bool down, uint64_t bytes,
+			       struct pb_block **ret, struct pt2box_error *err)
 {
 	struct pb_arena *a = down ? &l->down : &l->up;
 	pb_status st = PT2BOX_OK;
 
 	if (bytes > 1ull << 39)
-		return pb_error_set(err, PT2BOX_LIMIT, "a tensor of %llu bytes", (unsigned long long)bytes);
+		return pb_error_set(err, PT2BOX_LIMIT, "a tensor of %llu bytes",
+				    (unsigned long long)bytes);
 	pthread_mutex_lock(&l->lock);
 	while (!st) {
 		if (!pb_arena_reserve(a, 1)) /* growing would be no help */
@@ -241,7 +252,8 @@ static void trim_arena(struct pb_lane_client *l, struct pb_arena *a, uint64_t be
 		struct pb_msg_segment_close m = {.lane = l->id, .segment = s->id};
 
 		next = s->next;
-		if (s->id == 0 || s->used || s->empty_since_ns > before_ns || !pb_arena_remove(a, (uint32_t)m.segment))
+		if (s->id == 0 || s->used || s->empty_since_ns > before_ns ||
+		    !pb_arena_remove(a, (uint32_t)m.segment))
 			continue;
 		pb_lane_unmap_segment(&l->lane, (uint32_t)m.segment);
 		if (!l->dead)

@@ -15,19 +15,20 @@
 
 /* ---- options ---- */
 
-static pb_status set_text(char *dst, size_t cap, const char *value, const char *fallback, const char *what,
-			  struct pt2box_error *err)
+static pb_status set_text(char *dst, size_t cap, const char *value, const char *fallback,
+			  const char *what, struct pt2box_error *err)
 {
 	const char *v = value ? value : fallback;
 
 	if (strlen(v) >= cap)
-		return pb_error_set(err, PT2BOX_USAGE, "%s is longer than %zu bytes", what, cap - 1);
+		return pb_error_set(err, PT2BOX_USAGE, "%s is longer than %zu bytes", what,
+				    cap - 1);
 	memcpy(dst, v, strlen(v) + 1);
 	return PT2BOX_OK;
 }
 
-static pb_status load_message(const struct pt2box_load_options *given, struct pb_msg_load *m, int *ret_constants_fd,
-			      struct pt2box_error *err)
+static pb_status load_message(const struct pt2box_load_options *given, struct pb_msg_load *m,
+			      int *ret_constants_fd, struct pt2box_error *err)
 {
 	struct pt2box_load_options o = PT2BOX_LOAD_OPTIONS_INIT;
 	pb_status st;
@@ -37,22 +38,28 @@ static pb_status load_message(const struct pt2box_load_options *given, struct pb
 	memset(m, 0, sizeof(*m));
 	st = set_text(m->model, sizeof(m->model), o.model_name, "model", "the model's name", err);
 	if (!st)
-		st = set_text(m->backend, sizeof(m->backend), o.backend, "auto", "the backend's name", err);
+		st = set_text(m->backend, sizeof(m->backend), o.backend, "auto",
+			      "the backend's name", err);
 	if (!st)
-		st = set_text(m->profile, sizeof(m->profile), o.profile, "default", "the profile's name", err);
+		st = set_text(m->profile, sizeof(m->profile), o.profile, "default",
+			      "the profile's name", err);
 	if (st)
 		return st;
 	if (o.runners < 1 || o.runners > 64)
-		return pb_error_set(err, PT2BOX_USAGE, "runners must be 1 to 64, not %u", o.runners);
+		return pb_error_set(err, PT2BOX_USAGE, "runners must be 1 to 64, not %u",
+				    o.runners);
 	if (o.threads > 256)
-		return pb_error_set(err, PT2BOX_USAGE, "threads must be 0 to 256, not %u", o.threads);
+		return pb_error_set(err, PT2BOX_USAGE, "threads must be 0 to 256, not %u",
+				    o.threads);
 	if (o.single_threaded && (o.runners != 1 || o.threads > 1))
-		return pb_error_set(err, PT2BOX_USAGE, "single_threaded needs one runner of one thread");
+		return pb_error_set(err, PT2BOX_USAGE,
+				    "single_threaded needs one runner of one thread");
 	if (o.device_index < -1 || o.device_index > 1024)
 		return pb_error_set(err, PT2BOX_USAGE, "there is no device %d", o.device_index);
 	if (o.load_deadline_ms < 0 || o.load_deadline_ms > 86400000 || o.run_deadline_ms < -1 ||
 	    o.run_deadline_ms > 86400000)
-		return pb_error_set(err, PT2BOX_USAGE, "a deadline is at most a day (86400000 ms), and not negative");
+		return pb_error_set(err, PT2BOX_USAGE,
+				    "a deadline is at most a day (86400000 ms), and not negative");
 	if (o.memory_bytes > INT64_MAX)
 		return pb_error_set(err, PT2BOX_USAGE, "memory_bytes is too large");
 	m->runners = o.runners;
@@ -95,9 +102,11 @@ static pb_status ask_text(struct pt2box *c, enum pb_msg_id id, char **ret, struc
 		return st;
 	pb_call_begin(c, &call, PB_MSG_text);
 	if (id == PB_MSG_doctor)
-		st = pb_call_finish(c, &call, id, &(struct pb_msg_doctor){.request = call.request}, NULL, 0, err);
+		st = pb_call_finish(c, &call, id, &(struct pb_msg_doctor){.request = call.request},
+				    NULL, 0, err);
 	else
-		st = pb_call_finish(c, &call, id, &(struct pb_msg_ps){.request = call.request}, NULL, 0, err);
+		st = pb_call_finish(c, &call, id, &(struct pb_msg_ps){.request = call.request},
+				    NULL, 0, err);
 	if (st)
 		return st;
 	st = pb_fd_slurp(call.fds.fd[0], TEXT_MAX_BYTES, &data, &bytes, err);
@@ -124,7 +133,8 @@ void pt2box_free_text(char *text)
 
 /* ---- load ---- */
 
-/* Room for two sets of inputs as the package declares them; dynamic sizes count with what they may grow to, within reason. */
+/* Room for two sets of inputs as the package declares them; dynamic sizes count with what they may
+ * grow to, within reason. */
 static uint64_t first_up_bytes(const struct pb_manifest *m)
 {
 	uint64_t sum = 0;
@@ -171,10 +181,11 @@ static pb_status model_new(struct pt2box *c, const struct pb_msg_loaded *loaded,
 	m->loaded = *loaded;
 	st = read_manifest(manifest_fd, &m->manifest, err);
 	if (!st) {
-		m->has_signature = m->manifest->has_signature && m->manifest->n_inputs == loaded->n_inputs;
+		m->has_signature =
+			m->manifest->has_signature && m->manifest->n_inputs == loaded->n_inputs;
 		st = pb_lane_client_open(c, (uint32_t)loaded->model, (uint32_t)loaded->n_inputs,
-					 (uint32_t)loaded->n_outputs, first_up_bytes(m->manifest), LANE_FIRST_DOWN,
-					 &m->lane, err);
+					 (uint32_t)loaded->n_outputs, first_up_bytes(m->manifest),
+					 LANE_FIRST_DOWN, &m->lane, err);
 	}
 	if (st) {
 		pb_manifest_free(m->manifest);
@@ -218,7 +229,8 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 	return st;
 }
 
-enum pt2box_status pt2box_load_path(struct pt2box *c, const char *path, const struct pt2box_load_options *opt,
+enum pt2box_status pt2box_load_path(struct pt2box *c, const char *path,
+				    const struct pt2box_load_options *opt,
 				    struct pt2box_model **ret, struct pt2box_error *err)
 {
 	/* Non-blocking: a path may name a pipe that nobody writes. */
@@ -235,8 +247,8 @@ enum pt2box_status pt2box_load_path(struct pt2box *c, const char *path, const st
 }
 
 enum pt2box_status pt2box_load_memory(struct pt2box *c, const void *data, size_t size_bytes,
-				      const struct pt2box_load_options *opt, struct pt2box_model **ret,
-				      struct pt2box_error *err)
+				      const struct pt2box_load_options *opt,
+				      struct pt2box_model **ret, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int fd = -1;
 	pb_status st;
@@ -269,8 +281,8 @@ void pt2box_unload(struct pt2box_model *m)
 
 /* ---- what a package is ---- */
 
-enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name, char **ret_json,
-				     struct pt2box_error *err)
+enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
+				     char **ret_json, struct pt2box_error *err)
 {
 	struct pb_msg_inspect m = {.request = 0};
 	struct pb_manifest *mf;
@@ -280,7 +292,8 @@ enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model
 	pb_error_clear(err);
 	st = pb_connection_check(c, err);
 	if (!st)
-		st = set_text(m.model, sizeof(m.model), model_name, "model", "the model's name", err);
+		st = set_text(m.model, sizeof(m.model), model_name, "model", "the model's name",
+			      err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_inspected);
@@ -297,7 +310,8 @@ enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model
 	return st;
 }
 
-enum pt2box_status pt2box_model_describe(struct pt2box_model *m, char **ret_json, struct pt2box_error *err)
+enum pt2box_status pt2box_model_describe(struct pt2box_model *m, char **ret_json,
+					 struct pt2box_error *err)
 {
 	pb_error_clear(err);
 	return pb_describe(m->manifest, &m->loaded, ret_json, err);

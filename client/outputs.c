@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a reply to tensors. The worker is not believed: an output lies in an input of this run or in this run's window,
- * else the reply is refused. Outputs that overlap share one storage. Small ones are copied out of the window, which is
- * free again at once; large ones keep their part of it, and only that.
+ * From a reply to tensors. The worker is not believed: an output lies in an input of this run or in
+ * this run's window, else the reply is refused. Outputs that overlap share one storage. Small ones
+ * are copied out of the window, which is free again at once; large ones keep their part of it, and
+ * only that.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,14 @@
 
 static pb_status refuse(struct pt2box_error *err, uint32_t i, const char *what)
 {
-	return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker sent output %u %s", i, what);
+	return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker sent output %u %s", i,
+			    what);
 }
 
 static bool inside(const struct pb_block *b, uint32_t segment, uint64_t offset, uint64_t bytes)
 {
-	return b && b->seg->id == segment && offset >= b->offset && pb_span_fits(offset - b->offset, bytes, b->bytes);
+	return b && b->seg->id == segment && offset >= b->offset &&
+	       pb_span_fits(offset - b->offset, bytes, b->bytes);
 }
 
 /* The input that holds an output, NULL: none does. */
@@ -35,8 +38,9 @@ static struct pb_block *find_input(const struct pb_lane_client *l, const struct 
 }
 
 /* A storage in an input's memory; its block is counted under the lock, later. */
-static pb_status alias_input(struct pb_lane_client *l, struct pb_slot *s, const struct pb_lane_tensor *o, uint32_t i,
-			     struct pt2box_tensor *t, struct pt2box_error *err)
+static pb_status alias_input(struct pb_lane_client *l, struct pb_slot *s,
+			     const struct pb_lane_tensor *o, uint32_t i, struct pt2box_tensor *t,
+			     struct pt2box_error *err)
 {
 	const struct pb_block *in = find_input(l, s, o);
 
@@ -50,8 +54,9 @@ static pb_status alias_input(struct pb_lane_client *l, struct pb_slot *s, const 
 }
 
 /* Checks one output and makes its tensor; one in the window is noted in s->places. */
-static pb_status make_one(struct pb_lane_client *l, struct pb_slot *s, const struct pb_lane_tensor *o, uint32_t i,
-			  uint32_t *n_places, struct pt2box_tensor **ret, struct pt2box_error *err)
+static pb_status make_one(struct pb_lane_client *l, struct pb_slot *s,
+			  const struct pb_lane_tensor *o, uint32_t i, uint32_t *n_places,
+			  struct pt2box_tensor **ret, struct pt2box_error *err)
 {
 	uint64_t bytes;
 	pb_status st;
@@ -94,16 +99,18 @@ static uint64_t up_to_line(uint64_t v)
 }
 
 /*
- * One group of outputs that share memory: places[0] to places[n - 1], @end the last byte of any of them. Small: copied.
- * Large: a storage whose block comes later.
+ * One group of outputs that share memory: places[0] to places[n - 1], @end the last byte of any of
+ * them. Small: copied. Large: a storage whose block comes later.
  */
-static pb_status store_group(struct pb_lane_client *l, const struct pb_slot *s, const struct pb_place *places, uint32_t n,
-			     uint64_t end, struct pt2box_tensor **out, struct pt2box_error *err)
+static pb_status store_group(struct pb_lane_client *l, const struct pb_slot *s,
+			     const struct pb_place *places, uint32_t n, uint64_t end,
+			     struct pt2box_tensor **out, struct pt2box_error *err)
 {
 	uint64_t begin = places[0].begin, bytes = end - begin;
 	uint8_t *from = s->window->seg->base + begin, *data = from;
 	bool small = bytes <= PB_SMALL_OUTPUT;
-	struct pb_storage *st = small ? pb_storage_new_heap(bytes, &data) : pb_storage_new_block(l, true, NULL);
+	struct pb_storage *st =
+		small ? pb_storage_new_heap(bytes, &data) : pb_storage_new_block(l, true, NULL);
 
 	if (!st)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an output of %llu bytes",
@@ -121,9 +128,11 @@ static pb_status store_group(struct pb_lane_client *l, const struct pb_slot *s, 
 	return PT2BOX_OK;
 }
 
-/* Sort places, find groups that overlap (or share a line of memory), store each. *ret_large: groups that stay. */
-static pb_status store_window(struct pb_lane_client *l, struct pb_slot *s, uint32_t n, struct pt2box_tensor **out,
-			      uint32_t *ret_large, struct pt2box_error *err)
+/* Sort places, find groups that overlap (or share a line of memory), store each. *ret_large: groups
+ * that stay. */
+static pb_status store_window(struct pb_lane_client *l, struct pb_slot *s, uint32_t n,
+			      struct pt2box_tensor **out, uint32_t *ret_large,
+			      struct pt2box_error *err)
 {
 	struct pb_place *p = s->places;
 	uint32_t first = 0;
@@ -149,14 +158,17 @@ static pb_status store_window(struct pb_lane_client *l, struct pb_slot *s, uint3
 	return st;
 }
 
-/* With the lock held. The window is cut into what outputs keep and what is left over until the slot is put back. */
-static void cut_window(struct pb_lane_client *l, struct pb_slot *s, uint32_t n, struct pt2box_tensor **out)
+/* With the lock held. The window is cut into what outputs keep and what is left over until the slot
+ * is put back. */
+static void cut_window(struct pb_lane_client *l, struct pb_slot *s, uint32_t n,
+		       struct pt2box_tensor **out)
 {
 	struct pb_block *rest = s->window;
 
 	for (uint32_t i = 0; i < n && rest; i++) {
 		struct pb_storage *st = out[s->places[i].output]->storage;
-		uint64_t begin = down_to_line(s->places[i].begin), end = up_to_line(s->places[i].end);
+		uint64_t begin = down_to_line(s->places[i].begin),
+			 end = up_to_line(s->places[i].end);
 		struct pb_block *kept = rest;
 
 		if (!st->lane || st->block)
@@ -166,7 +178,9 @@ static void cut_window(struct pb_lane_client *l, struct pb_slot *s, uint32_t n, 
 			rest->bin_next = s->leftover;
 			s->leftover = rest;
 		}
-		rest = end < kept->offset + kept->bytes ? pb_arena_split(&l->down, kept, end - kept->offset) : NULL;
+		rest = end < kept->offset + kept->bytes
+			       ? pb_arena_split(&l->down, kept, end - kept->offset)
+			       : NULL;
 		st->block = kept;
 	}
 	if (rest) {
@@ -177,8 +191,9 @@ static void cut_window(struct pb_lane_client *l, struct pb_slot *s, uint32_t n, 
 }
 
 /* Give every storage its block. Fails before anything is given. */
-static pb_status settle(struct pb_lane_client *l, struct pb_slot *s, const struct pb_lane_reply *reply, uint32_t n_places,
-			uint32_t large, bool aliases, struct pt2box_tensor **out, struct pt2box_error *err)
+static pb_status settle(struct pb_lane_client *l, struct pb_slot *s,
+			const struct pb_lane_reply *reply, uint32_t n_places, uint32_t large,
+			bool aliases, struct pt2box_tensor **out, struct pt2box_error *err)
 {
 	if (!large && !aliases)
 		return PT2BOX_OK;
@@ -213,20 +228,25 @@ static pb_status check_written(const struct pb_lane_client *l, const struct pb_s
 		uint64_t bytes;
 
 		if (i >= l->n_in)
-			return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker wrote an input that is not");
+			return pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
+					    "the model's worker wrote an input that is not");
 		sent = &s->in[i];
 		if (!c->down || c->dtype != sent->dtype || c->ndim != sent->ndim ||
-		    memcmp(c->sizes, sent->sizes, dims) != 0 || memcmp(c->strides, sent->strides, dims) != 0 ||
-		    !pb_tensor_extent(c->ndim, c->sizes, c->strides, pt2box_dtype_size(c->dtype), &bytes) ||
+		    memcmp(c->sizes, sent->sizes, dims) != 0 ||
+		    memcmp(c->strides, sent->strides, dims) != 0 ||
+		    !pb_tensor_extent(c->ndim, c->sizes, c->strides, pt2box_dtype_size(c->dtype),
+				      &bytes) ||
 		    !inside(s->window, c->segment, c->offset, bytes))
-			return pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
-					    "the model's worker wrote input %u in an impossible way", i);
+			return pb_error_set(
+				err, PT2BOX_MODEL_PROTOCOL,
+				"the model's worker wrote input %u in an impossible way", i);
 	}
 	return PT2BOX_OK;
 }
 
 /* @base: the segment of the window. */
-static void write_back(const struct pb_lane_reply *reply, const uint8_t *base, struct pt2box_tensor *const *in)
+static void write_back(const struct pb_lane_reply *reply, const uint8_t *base,
+		       struct pt2box_tensor *const *in)
 {
 	for (uint32_t k = 0; k < reply->n_written; k++) {
 		const struct pb_lane_tensor *c = &reply->written[k].copy;
@@ -234,13 +254,14 @@ static void write_back(const struct pb_lane_reply *reply, const uint8_t *base, s
 
 		/* An output used as an input is mapped read-only here. */
 		if (!f->readonly)
-			pb_copy_strided(c->ndim, c->sizes, pt2box_dtype_size(c->dtype), f->data, f->strides,
-					base + c->offset, c->strides);
+			pb_copy_strided(c->ndim, c->sizes, pt2box_dtype_size(c->dtype), f->data,
+					f->strides, base + c->offset, c->strides);
 	}
 }
 
-pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s, const struct pb_lane_reply *reply,
-			  struct pt2box_tensor *const *in, struct pt2box_tensor **ret_out, struct pt2box_error *err)
+pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s,
+			  const struct pb_lane_reply *reply, struct pt2box_tensor *const *in,
+			  struct pt2box_tensor **ret_out, struct pt2box_error *err)
 {
 	const uint8_t *base = s->window->seg->base;
 	uint32_t n_places = 0, large = 0;
@@ -249,7 +270,8 @@ pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s, const str
 
 	memset(ret_out, 0, l->n_out * sizeof(struct pt2box_tensor *));
 	if (reply->n_outputs != l->n_out)
-		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker sent %u outputs instead of %u",
+		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
+				    "the model's worker sent %u outputs instead of %u",
 				    reply->n_outputs, l->n_out);
 	for (uint32_t i = 0; i < l->n_out && !st; i++) {
 		st = make_one(l, s, &reply->outputs[i], i, &n_places, &ret_out[i], err);

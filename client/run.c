@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One run: inputs to where the worker can read them, a request into a slot, the reply. The same steps serve pt2box_run()
- * and the thread of the asynchronous runs.
+ * One run: inputs to where the worker can read them, a request into a slot, the reply. The same
+ * steps serve pt2box_run() and the thread of the asynchronous runs.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,8 +21,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 
 /* ---- begin ---- */
 
-pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
-		      const struct pt2box_run_options *opt, struct pt2box_error *err)
+pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_tensor *const *in,
+		      size_t n_in, const struct pt2box_run_options *opt, struct pt2box_error *err)
 {
 	struct pt2box_run_options o = PT2BOX_RUN_OPTIONS_INIT;
 	pb_status st = pb_connection_check(m->c, err);
@@ -30,14 +30,16 @@ pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_te
 	if (st)
 		return st;
 	if (n_in != m->lane->n_in)
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "the package takes %u inputs, not %zu", m->lane->n_in, n_in);
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "the package takes %u inputs, not %zu",
+				    m->lane->n_in, n_in);
 	for (size_t i = 0; i < n_in; i++)
 		if (!in[i])
 			return pb_error_set(err, PT2BOX_USAGE, "input %zu is NULL", i);
 	if (opt)
 		memcpy(&o, opt, min_u64(opt->struct_size, sizeof(o)));
 	if (o.deadline_ms < -1)
-		return pb_error_set(err, PT2BOX_USAGE, "a deadline of %lld ms", (long long)o.deadline_ms);
+		return pb_error_set(err, PT2BOX_USAGE, "a deadline of %lld ms",
+				    (long long)o.deadline_ms);
 	*r = (struct pb_run){.m = m, .in = in, .deadline_ns = UINT64_MAX, .retries = o.retries};
 	if (o.deadline_ms > 0) {
 		r->deadline_ms = min_u64((uint64_t)o.deadline_ms, INT64_MAX / 1000000);
@@ -51,7 +53,8 @@ static pb_status wait_for_slot(struct pb_run *r, struct pt2box_error *err)
 {
 	struct pb_lane_client *l = r->m->lane;
 	uint64_t now = pb_now_ns(), until = min_u64(now + SLICE_NS / 2, r->deadline_ns);
-	struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
+	struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u),
+			      .tv_nsec = (long)(until % 1000000000u)};
 	pb_status st = PT2BOX_OK;
 
 	if (now >= r->deadline_ns)
@@ -108,7 +111,8 @@ void pb_run_abandon(struct pb_run *r)
 	pthread_mutex_lock(&l->lock);
 	for (uint32_t i = 0; i < l->n_in; i++)
 		if (r->slot->in_block[i] && r->slot->in_lent[i]) {
-			r->slot->in_block[i]->refs++; /* the caller may free its tensor from now on */
+			r->slot->in_block[i]
+				->refs++; /* the caller may free its tensor from now on */
 			r->slot->in_lent[i] = false;
 		}
 	r->slot->abandoned = true;
@@ -129,7 +133,8 @@ static pb_status submit(struct pb_run *r, struct pt2box_error *err)
 	uint32_t len = pb_lane_encode_request(&q, s->buf, l->lane.geo.slot_bytes);
 
 	if (!len)
-		return pb_error_set(err, PT2BOX_LIMIT, "%u inputs do not fit into one request", l->n_in);
+		return pb_error_set(err, PT2BOX_LIMIT, "%u inputs do not fit into one request",
+				    l->n_in);
 	if (++s->seq == 0)
 		s->seq = 1;
 	pb_lane_submit(&l->lane, s->index, s->seq, s->buf, len);
@@ -185,13 +190,16 @@ static bool is_run_status(uint32_t st)
 	}
 }
 
-static pb_status reply_error(const struct pb_run *r, const struct pb_lane_reply *p, struct pt2box_error *err)
+static pb_status reply_error(const struct pb_run *r, const struct pb_lane_reply *p,
+			     struct pt2box_error *err)
 {
 	if (!is_run_status(p->status))
-		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker answered with status %u", p->status);
+		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
+				    "the model's worker answered with status %u", p->status);
 	if (r->stopped && p->status == PT2BOX_CANCELLED)
 		return pb_run_stopped_error(r, err);
-	pb_error_set(err, (pb_status)p->status, "%s", p->text[0] ? p->text : pt2box_status_text((pb_status)p->status));
+	pb_error_set(err, (pb_status)p->status, "%s",
+		     p->text[0] ? p->text : pt2box_status_text((pb_status)p->status));
 	if (err)
 		err->signal = p->signal;
 	return (pb_status)p->status;
@@ -200,8 +208,8 @@ static pb_status reply_error(const struct pb_run *r, const struct pb_lane_reply 
 /* The worker died of this run, and another one could do it. */
 static bool may_retry(uint32_t status)
 {
-	return status == PT2BOX_MODEL_CRASHED || status == PT2BOX_MODEL_KILLED || status == PT2BOX_MODEL_EXITED ||
-	       status == PT2BOX_MODEL_OOM;
+	return status == PT2BOX_MODEL_CRASHED || status == PT2BOX_MODEL_KILLED ||
+	       status == PT2BOX_MODEL_EXITED || status == PT2BOX_MODEL_OOM;
 }
 
 static void drop_old_window(struct pb_run *r)
@@ -221,7 +229,8 @@ static pb_status widen(struct pb_run *r, uint64_t needed, struct pt2box_error *e
 	pb_status st;
 
 	if (needed <= s->window->bytes || ++r->windows > WINDOWS_MAX)
-		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker asked for a window that it has");
+		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
+				    "the model's worker asked for a window that it has");
 	st = pb_lane_client_alloc(l, true, want, &b, err);
 	if (st)
 		return st;
@@ -237,8 +246,10 @@ static pb_status widen(struct pb_run *r, uint64_t needed, struct pt2box_error *e
 	return submit(r, err);
 }
 
-/* OK: submitted again. Anything else: the run has ended with it, NOT_FOUND standing for "no, it has not failed yet". */
-static bool goes_on(struct pb_run *r, const struct pb_lane_reply *p, pb_status *ret, struct pt2box_error *err)
+/* OK: submitted again. Anything else: the run has ended with it, NOT_FOUND standing for "no, it has
+ * not failed yet". */
+static bool goes_on(struct pb_run *r, const struct pb_lane_reply *p, pb_status *ret,
+		    struct pt2box_error *err)
 {
 	if (r->stopped)
 		return false;
@@ -259,7 +270,8 @@ static bool goes_on(struct pb_run *r, const struct pb_lane_reply *p, pb_status *
 	return false;
 }
 
-bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *ret_status, struct pt2box_error *err)
+bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *ret_status,
+		 struct pt2box_error *err)
 {
 	struct pb_lane_client *l = r->m->lane;
 	struct pb_slot *s = r->slot;
@@ -268,7 +280,8 @@ bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *re
 	pb_status st;
 
 	if (!len || pb_lane_decode_reply(s->decoder, s->buf, len, &p)) {
-		st = pb_error_set(err, PT2BOX_MODEL_PROTOCOL, "the model's worker sent a reply that cannot be read");
+		st = pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
+				  "the model's worker sent a reply that cannot be read");
 	} else if (p->status == PT2BOX_OK) {
 		st = pb_outputs_make(l, s, p, r->in, ret_out, err);
 	} else if (goes_on(r, p, &st, err)) {
@@ -288,7 +301,8 @@ bool pb_run_step(struct pb_run *r, struct pt2box_tensor **ret_out, pb_status *re
 
 void pb_run_stop(struct pb_run *r, pb_status why)
 {
-	struct pb_msg_cancel m = {.lane = r->m->lane->id, .slot = r->slot->index, .seq = r->slot->seq};
+	struct pb_msg_cancel m = {
+		.lane = r->m->lane->id, .slot = r->slot->index, .seq = r->slot->seq};
 
 	r->stopped = why;
 	r->grace_ns = pb_now_ns() + GRACE_NS;
@@ -299,7 +313,8 @@ void pb_run_stop(struct pb_run *r, pb_status why)
 pb_status pb_run_stopped_error(const struct pb_run *r, struct pt2box_error *err)
 {
 	if (r->stopped == PT2BOX_MODEL_TIMEOUT)
-		return pb_error_set(err, r->stopped, "the run did not end within %lld ms", (long long)r->deadline_ms);
+		return pb_error_set(err, r->stopped, "the run did not end within %lld ms",
+				    (long long)r->deadline_ms);
 	return pb_error_set(err, r->stopped, "%s", pt2box_status_text(r->stopped));
 }
 
@@ -310,10 +325,12 @@ static pb_status await_reply(struct pb_run *r, struct pt2box_error *err)
 	struct pb_lane_pace later = {.misses = 1u << 31}, *pace = &r->slot->pace;
 
 	for (;;) {
-		uint64_t limit = r->stopped ? r->grace_ns : r->deadline_ns, slice = pb_now_ns() + SLICE_NS;
+		uint64_t limit = r->stopped ? r->grace_ns : r->deadline_ns,
+			 slice = pb_now_ns() + SLICE_NS;
 		pb_status st;
 
-		if (pb_lane_wait(&r->m->lane->lane, r->slot->index, r->slot->seq, pace, min_u64(slice, limit)))
+		if (pb_lane_wait(&r->m->lane->lane, r->slot->index, r->slot->seq, pace,
+				 min_u64(slice, limit)))
 			return PT2BOX_OK;
 		pace = &later;
 		st = pb_connection_poll(r->m->c, err);

@@ -39,7 +39,8 @@ void pb_storage_unref(struct pb_storage *s)
 {
 	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	/* In a forked child the parent's lock may be held for ever: the records are left as they are. */
+	/* In a forked child the parent's lock may be held for ever: the records are left as they
+	 * are. */
 	if (s->lane && pb_connection_is_ours(s->lane->c)) {
 		if (s->block)
 			pb_lane_client_unref_block(s->lane, s->down, s->block);
@@ -77,21 +78,19 @@ pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes, const
 	if (!pt2box_dtype_size(dtype))
 		return pb_error_set(err, PT2BOX_BAD_TENSOR, "there is no dtype %d", dtype);
 	if (ndim < 0 || ndim > PT2BOX_MAX_DIMS)
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "a tensor has 0 to %d dimensions", PT2BOX_MAX_DIMS);
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "a tensor has 0 to %d dimensions",
+				    PT2BOX_MAX_DIMS);
 	if (ndim && !sizes)
 		return pb_error_set(err, PT2BOX_USAGE, "a tensor needs its sizes");
 	for (int32_t i = 0; i < ndim; i++)
 		if (sizes[i] < 0 || (strides && strides[i] < 0))
-			return pb_error_set(err, PT2BOX_BAD_TENSOR, "sizes and strides are not negative");
+			return pb_error_set(err, PT2BOX_BAD_TENSOR,
+					    "sizes and strides are not negative");
 	t = malloc(sizeof(*t));
 	if (!t)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a tensor");
-	t->storage = NULL;
+	*t = (struct pt2box_tensor){.info = {.dtype = dtype, .ndim = ndim}};
 	f = &t->info;
-	f->data = NULL;
-	f->dtype = dtype;
-	f->ndim = ndim;
-	f->readonly = 0;
 	if (ndim)
 		memcpy(f->sizes, sizes, (size_t)ndim * sizeof(*sizes));
 	if (ndim && strides)
@@ -107,8 +106,9 @@ pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes, const
 	return PT2BOX_OK;
 }
 
-enum pt2box_status pt2box_tensor_alloc(struct pt2box_model *m, int32_t dtype, int32_t ndim, const int64_t *sizes,
-				       struct pt2box_tensor **ret, struct pt2box_error *err)
+enum pt2box_status pt2box_tensor_alloc(struct pt2box_model *m, int32_t dtype, int32_t ndim,
+				       const int64_t *sizes, struct pt2box_tensor **ret,
+				       struct pt2box_error *err)
 {
 	struct pt2box_tensor *t = NULL;
 	struct pb_block *b = NULL;
@@ -140,8 +140,9 @@ enum pt2box_status pt2box_tensor_alloc(struct pt2box_model *m, int32_t dtype, in
 	return PT2BOX_OK;
 }
 
-enum pt2box_status pt2box_tensor_lend(int32_t dtype, int32_t ndim, const int64_t *sizes, const int64_t *strides,
-				      void *data, struct pt2box_tensor **ret, struct pt2box_error *err)
+enum pt2box_status pt2box_tensor_lend(int32_t dtype, int32_t ndim, const int64_t *sizes,
+				      const int64_t *strides, void *data,
+				      struct pt2box_tensor **ret, struct pt2box_error *err)
 {
 	struct pt2box_tensor *t;
 	uint64_t bytes;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a lane's slots carry: requests and replies in msgpack. Both ends decode hostile bytes, straight into structs whose
- * memory is reused from call to call; every count is bounded before anything is stored.
+ * What a lane's slots carry: requests and replies in msgpack. Both ends decode hostile bytes,
+ *straight into structs whose memory is reused from call to call; every count is bounded before
+ *anything is stored.
  *
  *	request  [window segment, window offset, window bytes, fetch, [tensor...]]
- *	reply    [status, signal, worker, needed bytes, run ns, text, [tensor or nil...], [[input, tensor]...]]
- *	tensor   [dtype, down, segment, offset, [size...], [stride...]]
+ *	reply    [status, signal, worker, needed bytes, run ns, text, [tensor or nil...], [[input,
+ *tensor]...]] tensor   [dtype, down, segment, offset, [size...], [stride...]]
  */
 #include <stdlib.h>
 #include <string.h>
@@ -124,18 +125,16 @@ static void expect_array(struct pb_unpack *u, uint32_t n)
 		u->bad = true;
 }
 
-static int32_t unpack_dims(struct pb_unpack *u, int64_t dims[PT2BOX_MAX_DIMS])
+static void unpack_dims(struct pb_unpack *u, uint32_t n, int64_t *dims)
 {
-	uint32_t n = pb_unpack_array(u, PT2BOX_MAX_DIMS);
-
 	for (uint32_t i = 0; i < n; i++)
 		dims[i] = (int64_t)pb_unpack_uint(u, INT64_MAX);
-	return (int32_t)n;
 }
 
 static void unpack_tensor(struct pb_unpack *u, bool none_ok, struct pb_lane_tensor *t)
 {
 	uint64_t extent;
+	uint32_t n;
 
 	t->none = none_ok && pb_unpack_nil(u);
 	if (t->none)
@@ -145,11 +144,14 @@ static void unpack_tensor(struct pb_unpack *u, bool none_ok, struct pb_lane_tens
 	t->down = pb_unpack_uint(u, 1);
 	t->segment = (uint32_t)pb_unpack_uint(u, UINT32_MAX);
 	t->offset = pb_unpack_uint(u, INT64_MAX);
-	t->ndim = unpack_dims(u, t->sizes);
-	if (unpack_dims(u, t->strides) != t->ndim || u->bad)
-		u->bad = true;
-	else if (pt2box_dtype_size(t->dtype) == 0 ||
-		 !pb_tensor_extent(t->ndim, t->sizes, t->strides, pt2box_dtype_size(t->dtype), &extent))
+	n = pb_unpack_array(u, PT2BOX_MAX_DIMS);
+	unpack_dims(u, n, t->sizes);
+	expect_array(u, n);
+	unpack_dims(u, n, t->strides);
+	t->ndim = (int32_t)n;
+	if (!u->bad && (pt2box_dtype_size(t->dtype) == 0 ||
+			!pb_tensor_extent(t->ndim, t->sizes, t->strides,
+					  pt2box_dtype_size(t->dtype), &extent)))
 		u->bad = true;
 }
 
@@ -220,12 +222,14 @@ pb_status pb_lane_decode_reply(struct pb_lane_decoder *d, const uint8_t *buf, ui
 	return PT2BOX_OK;
 }
 
-uint8_t *pb_lane_tensor_data(const struct pb_lane *l, const struct pb_lane_tensor *t, uint64_t *ret_bytes)
+uint8_t *pb_lane_tensor_data(const struct pb_lane *l, const struct pb_lane_tensor *t,
+			     uint64_t *ret_bytes)
 {
 	static uint8_t nothing[64] __attribute__((aligned(64)));
 	uint64_t bytes;
 
-	if (t->none || !pb_tensor_extent(t->ndim, t->sizes, t->strides, pt2box_dtype_size(t->dtype), &bytes))
+	if (t->none ||
+	    !pb_tensor_extent(t->ndim, t->sizes, t->strides, pt2box_dtype_size(t->dtype), &bytes))
 		return NULL;
 	*ret_bytes = bytes;
 	return bytes ? pb_lane_span(l, t->down, t->segment, t->offset, bytes) : nothing;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libpt2box against the real programs: packages that torch made give torch's outputs, memory is shared, kept and given
- * back as the header says, and every way in which a run, a client or a broker can end has its status.
+ * libpt2box against the real programs: packages that torch made give torch's outputs, memory is
+ * shared, kept and given back as the header says, and every way in which a run, a client or a
+ * broker can end has its status.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,11 +24,11 @@
 
 static struct pt2box_error failure; /* of the main thread */
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		enum pt2box_status st_ = call;                                                                         \
-		if (st_)                                                                                               \
-			fail_msg("%s: %s: %s", #call, pt2box_status_name(st_), failure.text);                          \
+#define OK(call)                                                                              \
+	do {                                                                                  \
+		enum pt2box_status st_ = call;                                                \
+		if (st_)                                                                      \
+			fail_msg("%s: %s: %s", #call, pt2box_status_name(st_), failure.text); \
 	} while (0)
 
 struct subject {
@@ -38,7 +39,8 @@ struct subject {
 	struct test_arrays arrays, want;
 };
 
-static void subject_open(struct subject *s, const char *fixture, const struct pt2box_load_options *opt)
+static void subject_open(struct subject *s, const char *fixture,
+			 const struct pt2box_load_options *opt)
 {
 	memset(s, 0, sizeof(*s));
 	OK(pt2box_open(NULL, &s->c, &failure));
@@ -46,7 +48,8 @@ static void subject_open(struct subject *s, const char *fixture, const struct pt
 	s->n_out = pt2box_model_n_outputs(s->m);
 }
 
-static void subject_inputs(struct subject *s, const char *fixture, const char *in, const char *out, bool in_lane)
+static void subject_inputs(struct subject *s, const char *fixture, const char *in, const char *out,
+			   bool in_lane)
 {
 	fixture_read(fixture, in, &s->arrays);
 	fixture_read(fixture, out, &s->want);
@@ -107,8 +110,9 @@ static void test_bad_tensors(void **state)
 		int32_t dtype, ndim;
 		int64_t sizes[3];
 	} bad[] = {
-		{PT2BOX_FLOAT64, 2, {4, 64}}, {PT2BOX_FLOAT32, 1, {64}},      {PT2BOX_FLOAT32, 3, {4, 64, 1}},
-		{PT2BOX_FLOAT32, 2, {4, 63}}, {PT2BOX_FLOAT32, 2, {1025, 64}}, {PT2BOX_FLOAT32, 2, {0, 64}},
+		{PT2BOX_FLOAT64, 2, {4, 64}},	 {PT2BOX_FLOAT32, 1, {64}},
+		{PT2BOX_FLOAT32, 3, {4, 64, 1}}, {PT2BOX_FLOAT32, 2, {4, 63}},
+		{PT2BOX_FLOAT32, 2, {1025, 64}}, {PT2BOX_FLOAT32, 2, {0, 64}},
 	};
 	struct subject s;
 	struct pt2box_error e;
@@ -116,7 +120,8 @@ static void test_bad_tensors(void **state)
 	(void)state;
 	subject_open(&s, "mlp", NULL);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		OK(pt2box_tensor_alloc(s.m, bad[i].dtype, bad[i].ndim, bad[i].sizes, &s.in[0], &failure));
+		OK(pt2box_tensor_alloc(s.m, bad[i].dtype, bad[i].ndim, bad[i].sizes, &s.in[0],
+				       &failure));
 		assert_int_equal(pt2box_run(s.m, s.in, 1, NULL, s.out, &e), PT2BOX_BAD_TENSOR);
 		assert_int_equal(e.status, PT2BOX_BAD_TENSOR);
 		assert_true(e.text[0]);
@@ -124,8 +129,10 @@ static void test_bad_tensors(void **state)
 	}
 	assert_int_equal(pt2box_run(s.m, s.in, 0, NULL, s.out, &e), PT2BOX_BAD_TENSOR);
 	assert_int_equal(pt2box_tensor_alloc(s.m, 99, 0, NULL, &s.in[0], &e), PT2BOX_BAD_TENSOR);
-	assert_int_equal(pt2box_tensor_alloc(s.m, 6, 1, (int64_t[]){INT64_MAX}, &s.in[0], &e), PT2BOX_BAD_TENSOR);
-	assert_int_equal(pt2box_tensor_alloc(s.m, 6, 1, (int64_t[]){1ll << 36}, &s.in[0], &e), PT2BOX_LIMIT);
+	assert_int_equal(pt2box_tensor_alloc(s.m, 6, 1, (int64_t[]){INT64_MAX}, &s.in[0], &e),
+			 PT2BOX_BAD_TENSOR);
+	assert_int_equal(pt2box_tensor_alloc(s.m, 6, 1, (int64_t[]){1ll << 36}, &s.in[0], &e),
+			 PT2BOX_LIMIT);
 	subject_inputs(&s, "mlp", "in.npz", "out.npz", true);
 	run_equal(&s);
 	free_outputs(&s);
@@ -142,7 +149,8 @@ static void test_every_batch(void **state)
 	for (int64_t n = 1; n <= 1024; n += n < 20 ? 1 : 97) {
 		const struct pt2box_tensor_info *f;
 
-		OK(pt2box_tensor_alloc(s.m, PT2BOX_FLOAT32, 2, (int64_t[]){n, 64}, &s.in[0], &failure));
+		OK(pt2box_tensor_alloc(s.m, PT2BOX_FLOAT32, 2, (int64_t[]){n, 64}, &s.in[0],
+				       &failure));
 		memset(pt2box_tensor_get_info(s.in[0])->data, 0, (size_t)n * 256);
 		OK(pt2box_run(s.m, s.in, 1, NULL, s.out, &failure));
 		f = pt2box_tensor_get_info(s.out[0]);
@@ -177,7 +185,8 @@ static void check_fixture(const char *name)
 
 static void test_fixtures(void **state)
 {
-	static const char *const names[] = {"noneint", "zerod", "nonzero", "sorts", "kitchen", "inplace", "strided", "alias"};
+	static const char *const names[] = {"noneint", "zerod",	  "nonzero", "sorts",
+					    "kitchen", "inplace", "strided", "alias"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -250,7 +259,8 @@ static void test_inplace(void **state)
 		subject_inputs(&s, "inplace", "in.npz", "out.npz", in_lane);
 		run_equal(&s);
 		for (int i = 0; i < 35; i++) {
-			double x = (double)((float *)before.v[0].data)[i] + (double)((float *)before.v[1].data)[i];
+			double x = (double)((float *)before.v[0].data)[i] +
+				   (double)((float *)before.v[1].data)[i];
 
 			assert_true(fixture_at(pt2box_tensor_get_info(s.in[0]), i) - x < 1e-6);
 			assert_true(fixture_at(pt2box_tensor_get_info(s.in[0]), i) - x > -1e-6);
@@ -274,12 +284,15 @@ static void test_strides(void **state)
 	for (int i = 0; i < 80; i++)
 		data[i] = (float)i;
 	for (size_t k = 0; k < sizeof(strides) / sizeof(strides[0]); k++) {
-		OK(pt2box_tensor_lend(PT2BOX_FLOAT32, 2, sizes, strides[k], data, &s.in[0], &failure));
+		OK(pt2box_tensor_lend(PT2BOX_FLOAT32, 2, sizes, strides[k], data, &s.in[0],
+				      &failure));
 		OK(pt2box_run(s.m, s.in, 1, NULL, s.out, &failure));
 		for (int i = 0; i < 5; i++)
 			for (int j = 0; j < 8; j++)
-				assert_true(fixture_at(pt2box_tensor_get_info(s.out[0]), i * 8 + j) ==
-					    2 * (double)data[i * strides[k][0] + j * strides[k][1]] + 1);
+				assert_true(
+					fixture_at(pt2box_tensor_get_info(s.out[0]), i * 8 + j) ==
+					2 * (double)data[i * strides[k][0] + j * strides[k][1]] +
+						1);
 		free_outputs(&s);
 		pt2box_tensor_free(s.in[0]);
 	}
@@ -831,14 +844,18 @@ static void test_loading(void **state)
 	assert_int_equal(pt2box_load_path(c, "/nonexistent/x.pt2", NULL, &m, &e), PT2BOX_IO);
 	assert_int_equal(e.sys_errno, ENOENT);
 	assert_int_equal(pt2box_load_path(c, "/", NULL, &m, &e), PT2BOX_BAD_FD);
-	assert_int_equal(pt2box_load_memory(c, "no package", 10, NULL, &m, &e), PT2BOX_PKG_REJECTED);
+	assert_int_equal(pt2box_load_memory(c, "no package", 10, NULL, &m, &e),
+			 PT2BOX_PKG_REJECTED);
 	opt.model_name = "nobody";
-	assert_int_equal(pt2box_load_path(c, fixture_path("mlp", "model.pt2"), &opt, &m, &e), PT2BOX_NOT_FOUND);
+	assert_int_equal(pt2box_load_path(c, fixture_path("mlp", "model.pt2"), &opt, &m, &e),
+			 PT2BOX_NOT_FOUND);
 	opt.model_name = NULL;
 	opt.profile = "loose";
-	assert_int_equal(pt2box_load_path(c, fixture_path("mlp", "model.pt2"), &opt, &m, &e), PT2BOX_USAGE);
+	assert_int_equal(pt2box_load_path(c, fixture_path("mlp", "model.pt2"), &opt, &m, &e),
+			 PT2BOX_USAGE);
 	opt.profile = NULL;
-	assert_int_equal(pt2box_load_path(c, fixture_path("customop", "model.pt2"), NULL, &m, &e), PT2BOX_UNSUPPORTED);
+	assert_int_equal(pt2box_load_path(c, fixture_path("customop", "model.pt2"), NULL, &m, &e),
+			 PT2BOX_UNSUPPORTED);
 	/* From memory. */
 	fd = open(fixture_path("mlp", "model.pt2"), O_RDONLY | O_CLOEXEC);
 	data = mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -868,13 +885,16 @@ static void test_constants_file(void **state)
 	struct subject s;
 
 	(void)state;
-	opt.constants_fd = open(fixture_path("extconst", "constants.safetensors"), O_RDONLY | O_CLOEXEC);
+	opt.constants_fd =
+		open(fixture_path("extconst", "constants.safetensors"), O_RDONLY | O_CLOEXEC);
 	subject_open(&s, "extconst", &opt);
 	close(opt.constants_fd);
 	subject_inputs(&s, "extconst", "in.npz", "out.npz", true);
 	run_equal(&s);
 	free_outputs(&s);
-	assert_int_not_equal(pt2box_load_path(s.c, fixture_path("extconst", "model.pt2"), NULL, &m, &e), PT2BOX_OK);
+	assert_int_not_equal(
+		pt2box_load_path(s.c, fixture_path("extconst", "model.pt2"), NULL, &m, &e),
+		PT2BOX_OK);
 	subject_free_inputs(&s);
 	subject_close(&s);
 }

@@ -28,7 +28,8 @@ void fixture_read(const char *name, const char *file, struct test_arrays *ret)
 		abort();
 }
 
-void fixture_tensors(struct pt2box_model *m, const struct test_arrays *f, struct pt2box_tensor **ret)
+void fixture_tensors(struct pt2box_model *m, const struct test_arrays *f,
+		     struct pt2box_tensor **ret)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
@@ -36,13 +37,15 @@ void fixture_tensors(struct pt2box_model *m, const struct test_arrays *f, struct
 		const struct pb_array_view *a = &f->v[i];
 
 		if (!m) {
-			if (pt2box_tensor_lend(a->dtype, a->ndim, a->sizes, a->strides, (void *)a->data, &ret[i], &e))
+			if (pt2box_tensor_lend(a->dtype, a->ndim, a->sizes, a->strides,
+					       (void *)a->data, &ret[i], &e))
 				die("lend", &e);
 			continue;
 		}
 		if (pt2box_tensor_alloc(m, a->dtype, a->ndim, a->sizes, &ret[i], &e))
 			die("alloc", &e);
-		pb_copy_strided(a->ndim, a->sizes, pt2box_dtype_size(a->dtype), pt2box_tensor_get_info(ret[i])->data,
+		pb_copy_strided(a->ndim, a->sizes, pt2box_dtype_size(a->dtype),
+				pt2box_tensor_get_info(ret[i])->data,
 				pt2box_tensor_get_info(ret[i])->strides, a->data, a->strides);
 	}
 }
@@ -79,8 +82,8 @@ double fixture_at(const struct pt2box_tensor_info *t, int64_t flat)
 	return element(t->data, t->dtype, offset_of(t->ndim, t->sizes, t->strides, flat));
 }
 
-bool fixture_equal(struct pt2box_tensor *const *out, size_t n_out, const struct test_arrays *want, double rtol,
-		   double atol)
+bool fixture_equal(struct pt2box_tensor *const *out, size_t n_out, const struct test_arrays *want,
+		   double rtol, double atol)
 {
 	for (size_t i = 0; i < n_out; i++) {
 		const struct pt2box_tensor_info *f = out[i] ? pt2box_tensor_get_info(out[i]) : NULL;
@@ -94,7 +97,8 @@ bool fixture_equal(struct pt2box_tensor *const *out, size_t n_out, const struct 
 		if (!w && !f)
 			continue;
 		if (w && f) {
-			struct pb_array_view got = {name, f->dtype, f->ndim, f->sizes, f->strides, f->data};
+			struct pb_array_view got = {name,     f->dtype,	  f->ndim,
+						    f->sizes, f->strides, f->data};
 
 			if (test_close(&got, w, rtol, atol, why))
 				continue;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replies of a hostile worker to one run, from the slot to the caller's tensors. The first byte chooses the run, then
- * each reply follows its length in two bytes. Whatever they are: outputs can be read to their last byte, and after they
- * are freed the lane's memory is all there.
+ * Replies of a hostile worker to one run, from the slot to the caller's tensors. The first byte
+ * chooses the run, then each reply follows its length in two bytes. Whatever they are: outputs can
+ * be read to their last byte, and after they are freed the lane's memory is all there.
  */
 #include "tests/fuzz/replay.h"
 #include "ipc/checked.h"
@@ -72,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	up_used = l->up.used;
 	l->window_bytes = data[0] & 1 ? 512u << 10 : 4096;
 	opt.retries = data[0] >> 1 & 3;
-	if (pb_run_init(&r, f.m, in[data[0] >> 3 & 1], N_IN, &opt, NULL) || pb_run_begin(&r, true, NULL))
+	if (pb_run_init(&r, f.m, in[data[0] >> 3 & 1], N_IN, &opt, NULL) ||
+	    pb_run_begin(&r, true, NULL))
 		abort();
 	data++;
 	size--;

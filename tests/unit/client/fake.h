@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A broker and a worker that are this test: a connection over a socketpair whose other end the test holds, a model
- * without a package, a lane whose worker side the test has mapped.
+ * A broker and a worker that are this test: a connection over a socketpair whose other end the test
+ * holds, a model without a package, a lane whose worker side the test has mapped.
  */
 #ifndef TESTS_UNIT_CLIENT_FAKE_H
 #define TESTS_UNIT_CLIENT_FAKE_H
@@ -31,7 +31,8 @@ static inline int fake_memory(uint64_t bytes)
 	return fd;
 }
 
-static inline void fake_say(struct fake *f, enum pb_msg_id id, const void *msg, const int *fds, size_t n)
+static inline void fake_say(struct fake *f, enum pb_msg_id id, const void *msg, const int *fds,
+			    size_t n)
 {
 	if (pb_send(f->broker, id, msg, fds, n, NULL))
 		abort();
@@ -68,9 +69,13 @@ static inline void fake_connect(struct fake *f)
 	free(rx);
 }
 
-static inline void fake_model(struct fake *f, uint32_t n_in, uint32_t n_out, uint64_t up, uint64_t down)
+static inline void fake_model(struct fake *f, uint32_t n_in, uint32_t n_out, uint64_t up,
+			      uint64_t down)
 {
-	struct pb_msg_lane m = {.lane = 7, .slots = 4, .slot_bytes = pb_lane_slot_bytes(n_in, n_out), .up_bytes = up,
+	struct pb_msg_lane m = {.lane = 7,
+				.slots = 4,
+				.slot_bytes = pb_lane_slot_bytes(n_in, n_out),
+				.up_bytes = up,
 				.down_bytes = down};
 	struct pb_lane_geometry geo = {(uint32_t)m.slots, (uint32_t)m.slot_bytes, up, down};
 	uint64_t up_total, down_total, control;
@@ -82,7 +87,8 @@ static inline void fake_model(struct fake *f, uint32_t n_in, uint32_t n_out, uin
 	b = fake_memory(down_total);
 	f->m = calloc(1, sizeof(*f->m));
 	f->decoder = pb_lane_decoder_new(n_in + 1);
-	if (!f->m || !f->decoder || pb_lane_client_new(f->c, &m, a, b, n_in, n_out, &f->m->lane, NULL) ||
+	if (!f->m || !f->decoder ||
+	    pb_lane_client_new(f->c, &m, a, b, n_in, n_out, &f->m->lane, NULL) ||
 	    pb_lane_map(&f->worker, PB_LANE_WORKER, &geo, a, b, NULL))
 		abort();
 	close(a);

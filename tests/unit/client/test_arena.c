@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The allocator against a naive model: drawn sequences of allocations, cuts, references and frees. */
+/* The allocator against a naive model: drawn sequences of allocations, cuts, references and frees.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +33,8 @@ static uint64_t largest_gap(void)
 			uint64_t next = seg_bytes[id], after = seg_bytes[id];
 
 			for (size_t i = 0; i < n_held; i++)
-				if (held[i].id == id && held[i].offset >= at && held[i].offset < next) {
+				if (held[i].id == id && held[i].offset >= at &&
+				    held[i].offset < next) {
 					next = held[i].offset;
 					after = next + held[i].bytes;
 				}
@@ -90,7 +92,8 @@ static void one_step(struct pb_arena *a, uint64_t *seed)
 		assert_int_equal(b != NULL, gap >= need);
 		if (b)
 			hold(b, bytes);
-	} else if (n_held && r % 8 == 4 && held[i].refs == 1 && held[i].bytes > 64 && n_held < HELD_MAX) {
+	} else if (n_held && r % 8 == 4 && held[i].refs == 1 && held[i].bytes > 64 &&
+		   n_held < HELD_MAX) {
 		uint64_t at = (1 + check_rand(seed) % (held[i].bytes / 64 - 1)) * 64;
 		struct pb_block *upper;
 

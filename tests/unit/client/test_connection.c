@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A broker that lies, fails or goes away; several threads that wait for it; a private one that cannot be started. */
+/* A broker that lies, fails or goes away; several threads that wait for it; a private one that
+ * cannot be started. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,8 +46,10 @@ static void test_text(void **state)
 /* Answers that are not those that were asked for. */
 static void test_wrong_answers(void **state)
 {
-	struct pb_msg_failed other = {.request = 77, .status = PT2BOX_LIMIT, .text = "for somebody else"};
-	struct pb_msg_failed fails = {.request = 1, .status = PT2BOX_DENIED, .sys_errno = 13, .text = "no\x1b[31m"};
+	struct pb_msg_failed other = {
+		.request = 77, .status = PT2BOX_LIMIT, .text = "for somebody else"};
+	struct pb_msg_failed fails = {
+		.request = 1, .status = PT2BOX_DENIED, .sys_errno = 13, .text = "no\x1b[31m"};
 	struct pb_msg_failed odd = {.request = 2, .status = 200};
 	struct pb_msg_done done = {.request = 3};
 	struct pt2box_error e;
@@ -106,7 +109,8 @@ static void test_bad_files(void **state)
 
 static void test_says_why(void **state)
 {
-	struct pb_msg_failed m = {.request = 0, .status = PT2BOX_LAYER_MISSING, .text = "no seccomp"};
+	struct pb_msg_failed m = {
+		.request = 0, .status = PT2BOX_LAYER_MISSING, .text = "no seccomp"};
 	struct pt2box_error e;
 	struct fake f;
 	char *text;
@@ -261,14 +265,10 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CHECK_TEST(test_text),
-		CHECK_TEST(test_wrong_answers),
-		CHECK_TEST(test_garbage),
-		CHECK_TEST(test_bad_files),
-		CHECK_TEST(test_says_why),
-		CHECK_TEST(test_threads),
-		CHECK_TEST(test_no_broker),
-		CHECK_TEST(test_no_socket),
+		CHECK_TEST(test_text),	    CHECK_TEST(test_wrong_answers),
+		CHECK_TEST(test_garbage),   CHECK_TEST(test_bad_files),
+		CHECK_TEST(test_says_why),  CHECK_TEST(test_threads),
+		CHECK_TEST(test_no_broker), CHECK_TEST(test_no_socket),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -8,8 +8,8 @@
 
 #define ROOM 4096
 
-static void naive(int32_t ndim, const int64_t *sizes, size_t elem, uint8_t *dst, const int64_t *ds, const uint8_t *src,
-		  const int64_t *ss)
+static void naive(int32_t ndim, const int64_t *sizes, size_t elem, uint8_t *dst, const int64_t *ds,
+		  const uint8_t *src, const int64_t *ss)
 {
 	int64_t index[PT2BOX_MAX_DIMS] = {0};
 	int32_t d;
@@ -78,7 +78,8 @@ static void test_nothing_to_copy(void **state)
 	uint8_t dst[4] = "abc";
 
 	(void)state;
-	pb_copy_strided(3, (int64_t[]){2, 0, 1ll << 40}, 4, dst, (int64_t[]){1, 1, 1}, NULL, (int64_t[]){1, 1, 1});
+	pb_copy_strided(3, (int64_t[]){2, 0, 1ll << 40}, 4, dst, (int64_t[]){1, 1, 1}, NULL,
+			(int64_t[]){1, 1, 1});
 	assert_string_equal((char *)dst, "abc");
 	pb_copy_strided(0, NULL, 1, dst, NULL, "x", NULL);
 	assert_string_equal((char *)dst, "xbc");

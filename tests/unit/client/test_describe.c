@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptions: every key that the public header promises, call specs as PyTorch writes them and as nobody does. */
+/* Descriptions: every key that the public header promises, call specs as PyTorch writes them and as
+ * nobody does. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +12,21 @@
 static const char *names[] = {"model", "other"};
 static struct pb_key_value metadata[] = {{"AOTI_DEVICE_KEY", "cpu"}, {"quote", "\"\\"}};
 static struct pb_sig_input inputs[] = {
-	{.name = "arg0_1", .dtype = PT2BOX_FLOAT32, .ndim = 2, .dims = {{1, INT64_MAX, -1}, {64, 64, 1}}},
+	{.name = "arg0_1",
+	 .dtype = PT2BOX_FLOAT32,
+	 .ndim = 2,
+	 .dims = {{1, INT64_MAX, -1}, {64, 64, 1}}},
 	{.name = "arg1_1", .dtype = -1, .ndim = -1},
 };
 static struct pb_constant constants[] = {
-	{.name = "fc_weight", .fqn = "fc.weight", .dtype = PT2BOX_FLOAT32, .ndim = 1, .sizes = {4}, .strides = {1},
-	 .data_size = 16, .type = PB_CONST_PARAMETER},
+	{.name = "fc_weight",
+	 .fqn = "fc.weight",
+	 .dtype = PT2BOX_FLOAT32,
+	 .ndim = 1,
+	 .sizes = {4},
+	 .strides = {1},
+	 .data_size = 16,
+	 .type = PB_CONST_PARAMETER},
 };
 static struct pb_import imports[] = {
 	{"aoti_torch_cpu_addmm_out", PB_SHIM_IS_NATIVE, ""},
@@ -26,12 +36,31 @@ static struct pb_import imports[] = {
 static struct pb_manifest sample(void)
 {
 	struct pb_manifest m = {
-		.model_name = "model", .model_names = names, .n_model_names = 2, .device = "cpu", .metadata = metadata,
-		.n_metadata = 2, .in_spec = "no JSON", .out_spec = "[1, {\"type\": null, \"context\": null, \"children_spec\": []}]",
-		.inputs = inputs, .n_inputs = 2, .n_outputs = 3, .has_signature = true, .constants = constants,
-		.n_constants = 1, .const_source = PB_CONSTS_BLOB, .const_bytes = 64, .imports = imports, .n_imports = 2,
-		.n_absent = 1, .so_bytes = 1234, .init_array_count = 2, .so_sha256 = {0xab, 1}, .cpu_isa = "AVX512",
-		.cpu_needs = "avx2  fma f16c", .extern_nodes = ""};
+		.model_name = "model",
+		.model_names = names,
+		.n_model_names = 2,
+		.device = "cpu",
+		.metadata = metadata,
+		.n_metadata = 2,
+		.in_spec = "no JSON",
+		.out_spec = "[1, {\"type\": null, \"context\": null, \"children_spec\": []}]",
+		.inputs = inputs,
+		.n_inputs = 2,
+		.n_outputs = 3,
+		.has_signature = true,
+		.constants = constants,
+		.n_constants = 1,
+		.const_source = PB_CONSTS_BLOB,
+		.const_bytes = 64,
+		.imports = imports,
+		.n_imports = 2,
+		.n_absent = 1,
+		.so_bytes = 1234,
+		.init_array_count = 2,
+		.so_sha256 = {0xab, 1},
+		.cpu_isa = "AVX512",
+		.cpu_needs = "avx2  fma f16c",
+		.extern_nodes = ""};
 
 	return m;
 }
@@ -120,7 +149,8 @@ static void test_inspected(void **state)
 
 static void test_loaded(void **state)
 {
-	struct pb_msg_loaded l = {.n_inputs = 5, .n_outputs = 6, .run_deadline_ms = -1, .start_us = 3000};
+	struct pb_msg_loaded l = {
+		.n_inputs = 5, .n_outputs = 6, .run_deadline_ms = -1, .start_us = 3000};
 	struct pb_manifest m = sample();
 	json_t *o;
 
@@ -158,11 +188,15 @@ static void test_trees(void **state)
 {
 	(void)state;
 	is_tree("[1, " LEAF "]", "0");
-	is_tree("[1, {\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": [" LEAF ", " LEAF "]}]",
+	is_tree("[1, {\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": "
+		"[" LEAF ", " LEAF "]}]",
 		"{\"tuple\":[0,1]}");
-	is_tree("[1, {\"type\": \"builtins.list\", \"context\": \"null\", \"children_spec\": []}]", "{\"list\":[]}");
-	is_tree("[1, {\"type\": \"builtins.dict\", \"context\": \"[\\\"b\\\", 3]\", \"children_spec\": [" LEAF
-		", {\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": [" LEAF "]}]}]",
+	is_tree("[1, {\"type\": \"builtins.list\", \"context\": \"null\", \"children_spec\": []}]",
+		"{\"list\":[]}");
+	is_tree("[1, {\"type\": \"builtins.dict\", \"context\": \"[\\\"b\\\", 3]\", "
+		"\"children_spec\": [" LEAF
+		", {\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": [" LEAF
+		"]}]}]",
 		"{\"dict\":[[\"b\",0],[3,{\"tuple\":[1]}]]}");
 	is_tree("[1, {\"type\": \"my.Type\", \"context\": \"x\", \"children_spec\": [" LEAF "]}]",
 		"{\"node\":\"my.Type\",\"context\":\"x\",\"children\":[0]}");
@@ -171,13 +205,24 @@ static void test_trees(void **state)
 static void test_no_trees(void **state)
 {
 	static const char *const bad[] = {
-		"", "[", "1", "null", "[]", "[1]", "[2, " LEAF "]", "[1, " LEAF ", 3]", "[1, 5]", "[1, {}]",
+		"",
+		"[",
+		"1",
+		"null",
+		"[]",
+		"[1]",
+		"[2, " LEAF "]",
+		"[1, " LEAF ", 3]",
+		"[1, 5]",
+		"[1, {}]",
 		"[1, {\"type\": 7, \"context\": null, \"children_spec\": []}]",
 		"[1, {\"type\": null, \"context\": null, \"children_spec\": 1}]",
-		"[1, {\"type\": \"builtins.dict\", \"context\": \"[]\", \"children_spec\": [" LEAF "]}]",
+		"[1, {\"type\": \"builtins.dict\", \"context\": \"[]\", \"children_spec\": [" LEAF
+		"]}]",
 		"[1, {\"type\": \"builtins.dict\", \"context\": \"{\", \"children_spec\": []}]",
 		"[1, {\"type\": \"builtins.dict\", \"context\": null, \"children_spec\": []}]",
-		"[1, {\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": [null]}]",
+		"[1, {\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": "
+		"[null]}]",
 	};
 
 	(void)state;
@@ -192,7 +237,8 @@ static void test_deep(void **state)
 	(void)state;
 	p = stpcpy(p, "[1, ");
 	for (int i = 0; i < 600; i++)
-		p = stpcpy(p, "{\"type\": \"builtins.tuple\", \"context\": \"null\", \"children_spec\": [");
+		p = stpcpy(p, "{\"type\": \"builtins.tuple\", \"context\": \"null\", "
+			      "\"children_spec\": [");
 	p = stpcpy(p, LEAF);
 	for (int i = 0; i < 600; i++)
 		p = stpcpy(p, "]}");
@@ -204,7 +250,7 @@ static void test_deep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CHECK_TEST(test_inspected), CHECK_TEST(test_loaded),   CHECK_TEST(test_trees),
+		CHECK_TEST(test_inspected), CHECK_TEST(test_loaded), CHECK_TEST(test_trees),
 		CHECK_TEST(test_no_trees),  CHECK_TEST(test_deep),
 	};
 

@@ -9,7 +9,8 @@
 static struct fake f;
 static float lent_data[40];
 
-/* Answer what the client asked: a large output, two small ones that overlap, an alias of input 0. */
+/* Answer what the client asked: a large output, two small ones that overlap, an alias of input 0.
+ */
 static void work(void)
 {
 	struct pb_lane_tensor t[4];
@@ -18,9 +19,13 @@ static void work(void)
 
 	assert_non_null(q);
 	for (int i = 0; i < 3; i++)
-		t[i] = (struct pb_lane_tensor){.down = true, .dtype = PT2BOX_FLOAT32, .ndim = 1,
-					       .segment = q->window_segment, .offset = q->window_offset + 64u * (unsigned)i,
-					       .sizes = {16}, .strides = {1}};
+		t[i] = (struct pb_lane_tensor){.down = true,
+					       .dtype = PT2BOX_FLOAT32,
+					       .ndim = 1,
+					       .segment = q->window_segment,
+					       .offset = q->window_offset + 64u * (unsigned)i,
+					       .sizes = {16},
+					       .strides = {1}};
 	t[1].offset = t[0].offset + 16;
 	t[2].offset += 4096;
 	t[2].sizes[0] = 20000;
@@ -36,7 +41,8 @@ static pb_status scenario(void)
 
 	st = pt2box_tensor_alloc(f.m, PT2BOX_FLOAT32, 1, (int64_t[]){16}, &in[0], NULL);
 	if (!st)
-		st = pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){10}, (int64_t[]){4}, lent_data, &in[1], NULL);
+		st = pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){10}, (int64_t[]){4},
+					lent_data, &in[1], NULL);
 	if (!st)
 		st = pb_run_init(&r, f.m, in, 2, NULL, NULL);
 	if (!st)
@@ -88,7 +94,8 @@ static void test_run(void **state)
 
 static void test_lane(void **state)
 {
-	struct pb_msg_lane m = {.lane = 7, .slots = 4, .slot_bytes = 4096, .up_bytes = 65536, .down_bytes = 65536};
+	struct pb_msg_lane m = {
+		.lane = 7, .slots = 4, .slot_bytes = 4096, .up_bytes = 65536, .down_bytes = 65536};
 	int up = fake_memory(1 << 20), down = fake_memory(1 << 20);
 
 	(void)state;
@@ -104,9 +111,13 @@ static void test_lane(void **state)
 	}
 	/* Memory that is smaller than what is said of it. */
 	m.up_bytes = 1 << 20;
-	assert_int_equal(pb_lane_client_new(f.c, &m, up, down, 1, 1, &(struct pb_lane_client *){NULL}, NULL), PT2BOX_BAD_FD);
+	assert_int_equal(
+		pb_lane_client_new(f.c, &m, up, down, 1, 1, &(struct pb_lane_client *){NULL}, NULL),
+		PT2BOX_BAD_FD);
 	m.up_bytes = 0;
-	assert_int_equal(pb_lane_client_new(f.c, &m, up, down, 1, 1, &(struct pb_lane_client *){NULL}, NULL), PT2BOX_PROTOCOL);
+	assert_int_equal(
+		pb_lane_client_new(f.c, &m, up, down, 1, 1, &(struct pb_lane_client *){NULL}, NULL),
+		PT2BOX_PROTOCOL);
 	close(up);
 	close(down);
 	close(f.broker);

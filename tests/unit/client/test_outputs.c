@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replies of a worker that lies, through the functions that a real one goes through: whatever it says, the caller gets a
- * status or tensors that lie where they may, and the lane's memory is all there again afterwards.
+ * Replies of a worker that lies, through the functions that a real one goes through: whatever it
+ * says, the caller gets a status or tensors that lie where they may, and the lane's memory is all
+ * there again afterwards.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,7 +32,9 @@ static void open_fake(void)
 	fake_connect(&f);
 	fake_model(&f, 2, 4, UP, DOWN);
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(pt2box_tensor_alloc(f.m, PT2BOX_FLOAT32, 1, (int64_t[]){64}, &in[i], &e), PT2BOX_OK);
+		assert_int_equal(
+			pt2box_tensor_alloc(f.m, PT2BOX_FLOAT32, 1, (int64_t[]){64}, &in[i], &e),
+			PT2BOX_OK);
 }
 
 /* Nothing may be in use any more but what the inputs hold. */
@@ -48,8 +51,13 @@ static void close_fake(void)
 
 static struct pb_lane_tensor tensor(const struct pb_lane_request *q, uint64_t at, int64_t n)
 {
-	return (struct pb_lane_tensor){.down = true, .dtype = PT2BOX_FLOAT32, .ndim = 1, .segment = q->window_segment,
-				       .offset = q->window_offset + at, .sizes = {n}, .strides = {1}};
+	return (struct pb_lane_tensor){.down = true,
+				       .dtype = PT2BOX_FLOAT32,
+				       .ndim = 1,
+				       .segment = q->window_segment,
+				       .offset = q->window_offset + at,
+				       .sizes = {n},
+				       .strides = {1}};
 }
 
 static struct pb_lane_tensor of_input(const struct pb_lane_request *q, int i)
@@ -84,7 +92,8 @@ static void test_small_are_copies(void **state)
 	t[3].offset += 16;
 	t[3].sizes[0] = 2;
 	t[1] = (struct pb_lane_tensor){.none = true};
-	w = (float *)(void *)pb_lane_span(&f.worker, true, q->window_segment, q->window_offset, 4096);
+	w = (float *)(void *)pb_lane_span(&f.worker, true, q->window_segment, q->window_offset,
+					  4096);
 	for (int i = 0; i < 256; i++)
 		w[i] = (float)i;
 	fake_reply(&f, &p);
@@ -174,10 +183,13 @@ static void test_aliases_of_inputs(void **state)
 
 struct lie {
 	const char *name;
-	void (*tell)(const struct pb_lane_request *q, struct pb_lane_tensor *t, struct pb_lane_reply *p);
+	void (*tell)(const struct pb_lane_request *q, struct pb_lane_tensor *t,
+		     struct pb_lane_reply *p);
 };
 
-#define LIE(name) static void name(const struct pb_lane_request *q, struct pb_lane_tensor *t, struct pb_lane_reply *p)
+#define LIE(name)                                                                   \
+	static void name(const struct pb_lane_request *q, struct pb_lane_tensor *t, \
+			 struct pb_lane_reply *p)
 #define UNUSED_LIE (void)q, (void)t, (void)p
 
 LIE(before_window)
@@ -317,16 +329,25 @@ LIE(written_dtype)
 static void test_lies(void **state)
 {
 	static const struct lie lies[] = {
-		{"before its window", before_window},	  {"after its window", after_window},
-		{"far away", far_away},			  {"another segment", other_segment},
-		{"a long stride", long_stride},		  {"sizes that overflow", huge_sizes},
-		{"an odd offset", odd_offset},		  {"outside the inputs", up_outside_inputs},
-		{"across inputs", up_across_inputs},	  {"too few", too_few},
-		{"none at all", none_at_all},		  {"an unknown status", unknown_status},
-		{"a status of the client", status_of_ours}, {"nothing to fetch", status_not_found},
+		{"before its window", before_window},
+		{"after its window", after_window},
+		{"far away", far_away},
+		{"another segment", other_segment},
+		{"a long stride", long_stride},
+		{"sizes that overflow", huge_sizes},
+		{"an odd offset", odd_offset},
+		{"outside the inputs", up_outside_inputs},
+		{"across inputs", up_across_inputs},
+		{"too few", too_few},
+		{"none at all", none_at_all},
+		{"an unknown status", unknown_status},
+		{"a status of the client", status_of_ours},
+		{"nothing to fetch", status_not_found},
 		{"a window that it has", window_large_enough},
-		{"wrote no such input", written_number},  {"wrote into the inputs", written_up},
-		{"wrote outside", written_outside},	  {"wrote another shape", written_shape},
+		{"wrote no such input", written_number},
+		{"wrote into the inputs", written_up},
+		{"wrote outside", written_outside},
+		{"wrote another shape", written_shape},
 		{"wrote another dtype", written_dtype},
 	};
 
@@ -357,7 +378,8 @@ static void test_lies(void **state)
 	}
 }
 
-/* Bytes that are no reply at all, and every bit of a good one turned: a status or sane tensors, never more. */
+/* Bytes that are no reply at all, and every bit of a good one turned: a status or sane tensors,
+ * never more. */
 static void test_bits(void **state)
 {
 	struct pb_lane_tensor t[4];
@@ -396,8 +418,11 @@ static void test_bits(void **state)
 		}
 		if (!st) {
 			for (int i = 0; i < 4; i++)
-				for (int64_t k = 0; out[i] && k < out[i]->info.numel && out[i]->info.ndim == 1; k++)
-					flips += ((uint8_t *)out[i]->info.data)[k * out[i]->info.strides[0]];
+				for (int64_t k = 0;
+				     out[i] && k < out[i]->info.numel && out[i]->info.ndim == 1;
+				     k++)
+					flips += ((uint8_t *)out[i]
+							  ->info.data)[k * out[i]->info.strides[0]];
 			free_out();
 		}
 	}
@@ -485,7 +510,8 @@ static void test_growing(void **state)
 	struct pb_lane_tensor t[4];
 	struct pb_lane_reply wants = {.status = PT2BOX_WINDOW, .needed_bytes = 3u << 20};
 	struct pb_lane_reply p = {.n_outputs = 4, .outputs = t};
-	struct pb_msg_segment seg = {.request = 0, .lane = 7, .segment = 3, .down = 1, .bytes = 8u << 20};
+	struct pb_msg_segment seg = {
+		.request = 0, .lane = 7, .segment = 3, .down = 1, .bytes = 8u << 20};
 	const struct pb_lane_request *q;
 	const struct pb_rx *rx;
 	struct pb_run r;
@@ -504,7 +530,9 @@ static void test_growing(void **state)
 	assert_int_equal(rx->row->id, PB_MSG_lane_grow);
 	assert_int_equal(rx->msg.lane_grow.down, 1);
 	assert_true(rx->msg.lane_grow.bytes >= wants.needed_bytes);
-	assert_int_equal(pb_lane_map_segment(&f.worker, PB_LANE_WORKER, true, 3, seg.bytes, fd, NULL), PT2BOX_OK);
+	assert_int_equal(
+		pb_lane_map_segment(&f.worker, PB_LANE_WORKER, true, 3, seg.bytes, fd, NULL),
+		PT2BOX_OK);
 	q = fake_claim(&f);
 	assert_int_equal(q->window_segment, 3);
 	for (int i = 0; i < 4; i++)
@@ -535,8 +563,10 @@ static void test_growing(void **state)
 static void test_bad_segments(void **state)
 {
 	static const struct pb_msg_segment bad[] = {
-		{.lane = 8, .segment = 3, .down = 0, .bytes = 1 << 20}, {.lane = 7, .segment = 0, .down = 0, .bytes = 1 << 20},
-		{.lane = 7, .segment = 3, .down = 1, .bytes = 1 << 20}, {.lane = 7, .segment = 3, .down = 0, .bytes = 4096},
+		{.lane = 8, .segment = 3, .down = 0, .bytes = 1 << 20},
+		{.lane = 7, .segment = 0, .down = 0, .bytes = 1 << 20},
+		{.lane = 7, .segment = 3, .down = 1, .bytes = 1 << 20},
+		{.lane = 7, .segment = 3, .down = 0, .bytes = 4096},
 		{.lane = 7, .segment = 3, .down = 0, .bytes = 1 << 21},
 	};
 	int fd = fake_memory(1 << 20);
@@ -577,15 +607,19 @@ static void test_written_back(void **state)
 	open_fake();
 	for (int i = 0; i < 32; i++)
 		data[i] = (float)i;
-	/* Every second element of a row of the caller's: only those travel, only those come back. */
-	assert_int_equal(pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){16}, (int64_t[]){2}, data, &lent, &e), PT2BOX_OK);
+	/* Every second element of a row of the caller's: only those travel, only those come back.
+	 */
+	assert_int_equal(pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){16}, (int64_t[]){2},
+					    data, &lent, &e),
+			 PT2BOX_OK);
 	both[0] = lent;
 	both[1] = in[1];
 	assert_int_equal(pb_run_init(&r, f.m, both, 2, NULL, &e), PT2BOX_OK);
 	assert_int_equal(pb_run_begin(&r, true, &e), PT2BOX_OK);
 	q = fake_claim(&f);
 	assert_int_equal(q->inputs[0].strides[0], 1);
-	at = (float *)(void *)pb_lane_span(&f.worker, false, q->inputs[0].segment, q->inputs[0].offset, 64);
+	at = (float *)(void *)pb_lane_span(&f.worker, false, q->inputs[0].segment,
+					   q->inputs[0].offset, 64);
 	for (int i = 0; i < 16; i++)
 		assert_true(at[i] == (float)(2 * i));
 	for (int i = 0; i < 4; i++)

@@ -82,7 +82,8 @@ static void test_same_values(void **state)
 			bytes[i] = check_rand(&seed) % 3 ? 0 : (uint8_t)check_rand(&seed);
 		bytes[0] = (uint8_t)round;
 		msgpack_unpacked_init(&u);
-		whole = msgpack_unpack_next(&u, (const char *)bytes, sizeof(bytes), &off) == MSGPACK_UNPACK_SUCCESS;
+		whole = msgpack_unpack_next(&u, (const char *)bytes, sizeof(bytes), &off) ==
+			MSGPACK_UNPACK_SUCCESS;
 		in = (struct pb_unpack){bytes, bytes + sizeof(bytes), false};
 		assert_true(pb_unpack_uint(&in, UINT64_MAX) == (in.bad ? 0 : u.data.via.u64));
 		assert_int_equal(!in.bad, whole && u.data.type == MSGPACK_OBJECT_POSITIVE_INTEGER);
