@@ -2,7 +2,7 @@
 /*
  * aoti_torch_cpu_convolution: checks, output size and memory format as PyTorch's
  * aten/src/ATen/native/Convolution.cpp decides them, and conversion of 16-bit types. The loops are
- * in conv_gemm.c and conv_direct.c.
+ * in conv_tiles.c, conv_gemm.c and conv_direct.c.
  */
 #include "runtime/ops/conv.h"
 
@@ -60,7 +60,8 @@ static bool channels_last_1d(const struct pb_rt_tensor *t)
 	const struct pb_rt_tensor as_2d = {
 		.ndim = 4,
 		.sizes = {t->sizes[0], t->sizes[1], 1, t->sizes[2]},
-		.strides = {t->strides[0], t->strides[1], t->sizes[2] * t->strides[2], t->strides[2]},
+		.strides = {t->strides[0], t->strides[1], t->sizes[2] * t->strides[2],
+			    t->strides[2]},
 	};
 
 	return channels_last_strides(&as_2d);
@@ -224,18 +225,13 @@ static struct pb_rt_tensor *as_format(const struct pb_rt_tensor *t, int32_t dtyp
 	return c;
 }
 
-/* A product of dense planes with many columns: whole vectors of positions do better there. */
-static bool wide_product(const struct pb_conv *c)
-{
-	for (int i = 0; i < 3; i++)
-		if (c->kernel[i] != 1 || c->stride[i] != 1 || c->pad[i] != 0)
-			return false;
-	return c->out[0] * c->out[1] * c->out[2] >= 512;
-}
+/* Vectors of positions lose little in many positions, and all of the tile's with few channels. */
+#define MANY_POSITIONS 512
+#define FEW_CHANNELS 8
 
 static int run(struct pb_conv *c, enum format format)
 {
-	bool done;
+	const bool few = format == PLANES && c->ocg < FEW_CHANNELS;
 
 	if (c->dtype == PB_RT_F64)
 		return pb_conv_reference(c);
@@ -243,13 +239,9 @@ static int run(struct pb_conv *c, enum format format)
 		return pb_conv_transposed(c);
 	if (c->icg == 1 && c->groups > 1 && c->ocg <= (format == PLANES ? 4 : 1))
 		return pb_conv_depthwise(c);
-	if (format == PLANES && (c->ocg < 8 || wide_product(c)))
-		return pb_conv_planes(c);
-	if (pb_conv_tiles(c, &done))
-		return 1;
-	if (done)
-		return 0;
-	return format == CHANNELS_LAST ? pb_conv_rows(c) : pb_conv_planes(c);
+	if (pb_conv_is_product(c) && (few || c->out[0] * c->out[1] * c->out[2] >= MANY_POSITIONS))
+		return pb_conv_product(c);
+	return few ? pb_conv_planes(c) : pb_conv_tiles(c);
 }
 
 struct temps {
@@ -267,11 +259,7 @@ static int prepare(struct temps *t, struct pb_conv *c, const struct pb_rt_tensor
 
 	c->dtype = dtype;
 	t->x = as_format(x, dtype, planes ? PLANES : CHANNELS_LAST);
-	if (w->dtype == dtype && !planes)
-		t->w = pb_rt_alias(w, w->ndim, w->sizes, w->strides,
-				   w->offset); /* packed from any strides */
-	else
-		t->w = as_format(w, dtype, PLANES);
+	t->w = as_format(w, dtype, !planes && channels_last_strides(w) ? CHANNELS_LAST : PLANES);
 	t->b = b ? as_format(b, dtype, PLANES) : NULL;
 	if (!t->x || !t->w || (b && !t->b))
 		return 1;

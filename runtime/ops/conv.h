@@ -21,8 +21,8 @@ aoti_torch_cpu_convolution(AtenTensorHandle input, AtenTensorHandle weight, Aten
 			   int64_t output_padding_len_, int64_t groups, AtenTensorHandle *ret0);
 
 /* Strides are in elements, order n, c, d, h, w. Weights are [groups * ocg][icg][kd][kh][kw], or
- * [groups * icg][ocg][kd][kh][kw] when transposed; contiguous but for pb_conv_rows,
- * pb_conv_tiles and pb_conv_depthwise. */
+ * [groups * icg][ocg][kd][kh][kw] when transposed; contiguous, or dense in channels
+ * last. */
 struct pb_conv {
 	int64_t batch, groups, icg, ocg;
 	int64_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];
@@ -39,12 +39,13 @@ struct pb_conv {
 	int64_t ys[5];
 };
 
-/* y with unit stride over w and dense d, h, w. */
+/* Planes or channels last: x and y with unit stride over w or over channels, y dense. */
+int pb_conv_tiles(const struct pb_conv *c);
+/* Planes only, for few output channels. */
 int pb_conv_planes(const struct pb_conv *c);
-/* x and y with unit stride over channels, y dense: channels last. */
-int pb_conv_rows(const struct pb_conv *c);
-/* Either. *ret_done false: nothing was done, the weights are not dense. */
-int pb_conv_tiles(const struct pb_conv *c, bool *ret_done);
+/* One tap over positions that are all used: planes or channels last. */
+bool pb_conv_is_product(const struct pb_conv *c);
+int pb_conv_product(const struct pb_conv *c);
 /* One input channel per group, planes or channels last. */
 int pb_conv_depthwise(const struct pb_conv *c);
 /* y as pb_conv_planes; f32. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Convolution by tiles of neighbouring output positions times output channels, straight from the
- * input, or from a copy of it with its padding (isa->conv_tile). Nothing is copied for each tap, and
- * no vector is partly empty unless the output's channels are few, however small the image. Planes and
- * channels last differ only in strides.
+ * input, or from a copy of it with its padding (isa->conv_tile). Nothing is copied for each tap,
+ * and no vector is partly empty unless the output's channels are few, however small the image.
+ * Planes and channels last differ only in strides.
  *
  * Weights are packed as [panel][row of k][panel's columns], once if they are constant. A block of
  * positions collects its sums in a buffer of rows, k in chunks whose weights stay in L1; then the
@@ -13,11 +13,12 @@
 
 #include <string.h>
 
+#include "runtime/ops/conv_image.h"
 #include "runtime/ops/gemm.h"
 #include "runtime/ops/parallel.h"
 #include "runtime/tensor.h"
 
-#define CHUNK_FLOATS 8192 /* weights of one chunk: most of L1 */
+#define CHUNK_FLOATS 8192  /* weights of one chunk: most of L1 */
 #define BLOCK_FLOATS 16384 /* sums of one block: a small part of L2 */
 #define MAX_COLUMNS 64
 #define SUMS_FLOATS (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS)
@@ -33,25 +34,16 @@ struct block {
 	int64_t first, n; /* spots */
 };
 
-/* The input with its padding, elements; strides of channel, depth, height, width. */
-struct image {
-	const float *x;
-	float *own; /* NULL: the input itself, there is no padding */
-	int64_t extent[3];
-	int64_t channel, stride[3];
-	int64_t elements;
-};
-
 struct job {
 	const struct pb_conv *c;
-	struct image image;
+	struct pb_conv_image image;
 	int64_t k, positions, panels;
-	bool taps_first; /* order of k, that of the weights: (tap, channel), not (channel, tap) */
-	int vecs;	 /* of a full tile */
-	const float *w; /* packed; NULL: each chunk is packed when its turn comes */
-	float *w_own;	/* where weights that are no constants are packed */
+	bool taps_first;   /* order of k, that of the weights: (tap, channel), not (channel, tap) */
+	int vecs;	   /* of a full tile */
+	const float *w;	   /* packed; NULL: each chunk is packed when its turn comes */
+	float *w_own;	   /* where weights that are no constants are packed */
 	int64_t *tap;	   /* offset in the image of each row of k */
-	int64_t *position; /* and of each position of the output, unless tall */
+	int64_t *position; /* and of each position of the output; if tall, of one tile's */
 	bool tall;	   /* tiles have more than PB_TILE_ANY_ROWS */
 	int64_t run;	   /* positions that tiles may not cross: if tall at one distance, step */
 	int64_t step;
@@ -80,24 +72,6 @@ static int64_t tap_count(const struct pb_conv *c)
 }
 
 /* ---- weights ---- */
-
-/* Are the rows of the weights, one for each output channel, dense in one of the two orders? */
-static bool dense_weights(struct job *job)
-{
-	const struct pb_conv *c = job->c;
-	const int64_t k[3] = {c->kernel[0], c->kernel[1], c->kernel[2]};
-	const int64_t sizes[4] = {c->icg, k[0], k[1], k[2]};
-	const int64_t planes[4] = {k[0] * k[1] * k[2], k[1] * k[2], k[2], 1};
-	const int64_t last[4] = {1, k[1] * k[2] * c->icg, k[2] * c->icg, c->icg};
-	bool is_planes = true, is_last = true;
-
-	for (int i = 0; i < 4; i++) {
-		is_planes = is_planes && (sizes[i] == 1 || c->ws[1 + i] == planes[i]);
-		is_last = is_last && (sizes[i] == 1 || c->ws[1 + i] == last[i]);
-	}
-	job->taps_first = is_last;
-	return is_planes || is_last;
-}
 
 /* Rows [k0, k0 + kc) of a panel, from output channel @oc on. */
 static void pack_panel(const struct job *job, int64_t oc, int64_t columns, int64_t k0, int64_t kc,
@@ -133,82 +107,12 @@ static const float *constant_weights(const struct job *job)
 {
 	const struct pb_conv *c = job->c;
 	const struct pb_pack_key key = {
-		c->w,
-		{job->k, c->ocg, c->groups, c->icg, c->ws[0], job->taps_first ? -2 : -1}};
+		c->w, {job->k, c->ocg, c->groups, c->icg, c->ws[0], job->taps_first ? -2 : -1}};
 
 	return pb_pack_constant(c->w_tensor, &key, packed_bytes(job), pack_weights, job);
 }
 
-/* ---- the input ---- */
-
-static void image_init(struct image *im, const struct pb_conv *c)
-{
-	const int64_t channels = c->groups * c->icg;
-	const bool planes = c->xs[1] != 1 || c->xs[4] == 1;
-	bool padded = false;
-
-	for (int i = 0; i < 3; i++) {
-		im->extent[i] = (c->out[i] - 1) * c->stride[i] +
-				(c->kernel[i] - 1) * c->dilation[i] + 1;
-		padded = padded || c->pad[i];
-	}
-	im->channel = c->xs[1];
-	memcpy(im->stride, c->xs + 2, sizeof(im->stride));
-	if (!padded)
-		return;
-	im->stride[2] = planes ? 1 : channels;
-	im->stride[1] = im->stride[2] * im->extent[2];
-	im->stride[0] = im->stride[1] * im->extent[1];
-	im->channel = planes ? im->stride[0] * im->extent[0] : 1;
-	im->elements = im->extent[0] * im->extent[1] * im->extent[2] * channels;
-}
-
-struct range {
-	int64_t lo, hi;
-};
-
-/* What of dimension @i is no padding. */
-static struct range inside(const struct job *job, int i)
-{
-	const int64_t pad = job->c->pad[i];
-	const int64_t hi = min64(job->image.extent[i], pad + job->c->in[i]);
-
-	return (struct range){min64(pad, hi), hi};
-}
-
-/*
- * Channels that are neighbours are copied together. What lies between two copied rows is padding:
- * the end of one row, the begin of the next, whole rows.
- */
-static void image_fill(const struct job *job)
-{
-	const struct pb_conv *c = job->c;
-	const struct image *im = &job->image;
-	const struct range d = inside(job, 0), h = inside(job, 1), w = inside(job, 2);
-	const int64_t channels = c->groups * c->icg;
-	const int64_t width = im->channel == 1 ? channels : 1;
-	const int64_t n = (w.hi - w.lo) * width;
-	float *done = im->own;
-
-	for (int64_t ch = 0; ch < channels; ch += width) {
-		const float *x = (const float *)c->x + job->n * c->xs[0] + ch * c->xs[1];
-
-		for (int64_t i = d.lo; i < d.hi; i++) {
-			for (int64_t j = h.lo; j < h.hi; j++) {
-				float *row = im->own + ch * im->channel + i * im->stride[0] +
-					     j * im->stride[1] + w.lo * im->stride[2];
-
-				memset(done, 0, (row - done) * sizeof(float));
-				memcpy(row,
-				       x + (i - c->pad[0]) * c->xs[2] +
-					       (j - c->pad[1]) * c->xs[3],
-				       n * sizeof(float));
-				done = row + n;
-			}
-		}
-	}
-	memset(done, 0, (im->own + im->elements - done) * sizeof(float));
-}
+/* ---- positions and taps ---- */
 
 static void fill_taps(struct job *job)
 {
@@ -216,19 +120,16 @@ static void fill_taps(struct job *job)
 	const int64_t taps = tap_count(c);
 
 	for (int64_t t = 0; t < taps; t++) {
-		const int64_t at = t / c->kernel[2] / c->kernel[1] * c->dilation[0] *
-					   job->image.stride[0] +
-				   t / c->kernel[2] % c->kernel[1] * c->dilation[1] *
-					   job->image.stride[1] +
-				   t % c->kernel[2] * c->dilation[2] * job->image.stride[2];
+		const int64_t at =
+			t / c->kernel[2] / c->kernel[1] * c->dilation[0] * job->image.stride[0] +
+			t / c->kernel[2] % c->kernel[1] * c->dilation[1] * job->image.stride[1] +
+			t % c->kernel[2] * c->dilation[2] * job->image.stride[2];
 
 		for (int64_t ch = 0; ch < c->icg; ch++)
 			job->tap[job->taps_first ? t * c->icg + ch : ch * taps + t] =
 				ch * job->image.channel + at;
 	}
 }
-
-/* ---- positions ---- */
 
 static int64_t row_offset(const struct job *job, int64_t d, int64_t h)
 {
@@ -241,6 +142,10 @@ static void fill_positions(struct job *job)
 	const struct pb_conv *c = job->c;
 	int64_t *p = job->position;
 
+	for (int64_t i = 0; job->tall && i < PB_TILE_ANY_ROWS; i++)
+		p[i] = i * job->step;
+	if (job->tall)
+		return;
 	for (int64_t d = 0; d < c->out[0]; d++)
 		for (int64_t h = 0; h < c->out[1]; h++)
 			for (int64_t w = 0; w < c->out[2]; w++)
@@ -293,8 +198,7 @@ static int64_t make_spots(struct job *job)
 
 	for (int64_t run = 0; run < job->positions; run += job->run) {
 		const int64_t line = run / out[2];
-		const int64_t src =
-			job->tall ? row_offset(job, line / out[1], line % out[1]) : 0;
+		const int64_t src = job->tall ? row_offset(job, line / out[1], line % out[1]) : 0;
 
 		for (int64_t i = 0; i < job->run; n++) {
 			const int64_t left = job->run - i;
@@ -322,8 +226,9 @@ static void make_blocks(struct job *job, int64_t n_spots)
 		struct block *b = &job->blocks[job->n_blocks++];
 
 		*b = (struct block){i, 1};
-		for (i++; i < n_spots && job->spots[i].at + job->spots[i].rows -
-						job->spots[b->first].at <= limit; i++)
+		for (i++; i < n_spots &&
+			  job->spots[i].at + job->spots[i].rows - job->spots[b->first].at <= limit;
+		     i++)
 			b->n++;
 	}
 }
@@ -370,7 +275,8 @@ static void chunk_weights(const struct job *job, const struct columns *cols, int
 }
 
 /* The sums of all spots of a block over one chunk of k. */
-static void run_chunk(const struct job *job, const struct block *b, struct pb_conv_tile *t, int vecs)
+static void run_chunk(const struct job *job, const struct block *b, struct pb_conv_tile *t,
+		      int vecs)
 {
 	const float *init = t->init;
 	float *out = t->out;
@@ -429,8 +335,8 @@ static void run_block(const struct job *job, const struct block *b, const struct
 }
 
 /*
- * Whichever is larger, weights or image, is read once: the other is read again and again, and should
- * stay in L2.
+ * Whichever is larger, weights or image, is read once: the other is read again and again, and
+ * should stay in L2.
  */
 static void run_part(void *arg, int part)
 {
@@ -469,7 +375,7 @@ static char *job_memory(struct job *job)
 	const size_t image = round64(job->image.elements * sizeof(float));
 	const size_t weights = job->w || used_once(job) ? 0 : packed_bytes(job);
 	const size_t sums = job->threads * (SUMS_FLOATS + CHUNK_FLOATS) * sizeof(float);
-	const size_t taps = round64((job->k + job->positions) * sizeof(int64_t));
+	const size_t taps = round64((job->k + job->positions + PB_TILE_ANY_ROWS) * sizeof(int64_t));
 	const size_t spots = round64(job->positions * sizeof(struct spot));
 	char *p = pb_rt_scratch(image + weights + sums + taps + spots +
 				job->positions * sizeof(struct block));
@@ -489,11 +395,11 @@ static char *job_memory(struct job *job)
 static void run_images(struct job *job)
 {
 	const struct pb_conv *c = job->c;
-	struct image *im = &job->image;
+	struct pb_conv_image *im = &job->image;
 
 	for (job->n = 0; job->n < c->batch; job->n++) {
 		if (im->own)
-			image_fill(job);
+			pb_conv_image_fill(im, c, job->n);
 		for (job->g = 0; job->g < c->groups; job->g++) {
 			im->x = im->own ? im->own : (const float *)c->x + job->n * c->xs[0];
 			im->x += job->g * c->icg * im->channel;
@@ -502,22 +408,22 @@ static void run_images(struct job *job)
 	}
 }
 
-int pb_conv_tiles(const struct pb_conv *c, bool *ret_done)
+int pb_conv_tiles(const struct pb_conv *c)
 {
 	struct job job = {.c = c, .k = c->icg * tap_count(c)};
 	char *memory;
 
-	*ret_done = false;
-	if (job.k <= 0 || !dense_weights(&job))
-		return 0;
+	if (job.k <= 0)
+		return pb_conv_reference(c);
+	job.taps_first = c->ws[1] == 1;
 	job.w = constant_weights(&job);
-	image_init(&job.image, c);
+	pb_conv_image_init(&job.image, c);
 	find_run(&job);
 	job.positions = c->out[0] * c->out[1] * c->out[2];
 	job.panels = div_up(c->ocg, pb_gemm_isa()->nr[0]);
 	choose_tile(&job);
-	job.threads = pb_parallel_threads(2.0 * (double)job.positions * (double)job.k *
-					  (double)c->ocg);
+	job.threads =
+		pb_parallel_threads(2.0 * (double)job.positions * (double)job.k * (double)c->ocg);
 	memory = job_memory(&job);
 	if (!memory)
 		return 1;
@@ -526,12 +432,9 @@ int pb_conv_tiles(const struct pb_conv *c, bool *ret_done)
 		job.w = job.w_own;
 	}
 	fill_taps(&job);
-	job.position[0] = 0;
-	if (!job.tall)
-		fill_positions(&job);
+	fill_positions(&job);
 	make_blocks(&job, make_spots(&job));
 	run_images(&job);
 	pb_rt_scratch_free(memory);
-	*ret_done = true;
 	return 0;
 }

@@ -318,9 +318,9 @@ static void fill_b(const struct pb_gemm *g, int64_t k0, int64_t kc, int64_t j0, 
 }
 
 /*
- * Columns that all k blocks are done for before the next columns: not all of them even if B is packed,
- * or a wide C goes through memory for each k block. One panel, so that constants are read in one
- * stream, if then A, read again for each panel, stays in L2.
+ * Columns that all k blocks are done for before the next columns: not all of them even if B is
+ * packed, or a wide C goes through memory for each k block. One panel, so that constants are read
+ * in one stream, if then A, read again for each panel, stays in L2.
  */
 static int64_t n_block(const struct pb_gemm *g, struct span s, int64_t kb)
 {

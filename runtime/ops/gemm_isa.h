@@ -37,9 +37,10 @@ struct pb_gemm_tile {
 #define PB_TILE_ANY_ROWS 7
 
 /*
- * One tile of a convolution: out[i][j] = init[i][j] + sum over p of x[tap[p] + row[i]] * w[p][j], for a
- * number of rows i (positions) and 1, 2 or 4 vectors of j (output channels). With more than
- * PB_TILE_ANY_ROWS, row[i] must be row[0] + i * x_step. w is a panel of two vectors a row, as of pb_gemm_pack(); with 4 vectors the next panel is used too.
+ * One tile of a convolution: out[i][j] = init[i][j] + sum over p of x[tap[p] + row[i]] * w[p][j],
+ * for a number of rows i (positions) and 1, 2 or 4 vectors of j (output channels). With more than
+ * PB_TILE_ANY_ROWS, row[i] must be row[0] + i * x_step. w is a panel of two vectors a row, as of
+ * pb_gemm_pack(); with 4 vectors the next panel is used too.
  */
 struct pb_conv_tile {
 	int64_t k;

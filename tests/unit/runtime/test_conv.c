@@ -203,17 +203,19 @@ static void test_drawn_large(void **state)
 	pb_rt_set_threads(1);
 }
 
+/* @size is the width; images are a little higher. */
 static void one_2d(int64_t n, int64_t ic, int64_t oc, int64_t size, int64_t k, int64_t stride,
-		   int64_t pad, bool last)
+		   int64_t pad, bool last, bool constant)
 {
 	const struct params p = {2, 1, {stride, stride}, {pad, pad}, {1, 1}, {0, 0}, false};
-	const int64_t xs[4] = {n, ic, size, size}, ws[4] = {oc, ic, k, k};
+	const int64_t xs[4] = {n, ic, size + 1, size}, ws[4] = {oc, ic, k, k};
 	struct pb_rt_tensor *x =
 		last ? draw_channels_last(PB_RT_F32, 4, xs) : draw_contiguous(PB_RT_F32, 4, xs);
-	struct pb_rt_tensor *w = draw_contiguous(PB_RT_F32, 4, ws);
+	struct pb_rt_tensor *w = last && !constant ? draw_channels_last(PB_RT_F32, 4, ws)
+						   : draw_contiguous(PB_RT_F32, 4, ws);
 	struct pb_rt_tensor *b = draw_contiguous(PB_RT_F32, 1, &oc), *y;
 
-	w->storage->constant = true;
+	w->storage->constant = constant;
 	y = convolve(&p, x, w, b);
 	assert_non_null(y);
 	compare(&p, x, w, b, y);
@@ -230,14 +232,35 @@ static void test_model_layers(void **state)
 {
 	(void)state;
 	draw_state = 23;
+	for (int i = 0; i < 4; i++) {
+		const bool last = i % 2, constant = i / 2;
+
+		one_2d(1, 3, 16, 33, 7, 2, 3, last, constant);
+		one_2d(2, 16, 32, 14, 3, 1, 1, last, constant);
+		one_2d(2, 16, 32, 14, 3, 2, 1, last, constant);
+		one_2d(2, 16, 32, 14, 1, 2, 0, last, constant);
+		one_2d(2, 32, 70, 7, 3, 1, 1, last, constant);
+		one_2d(1, 40, 20, 9, 1, 1, 0, last, constant);
+		one_2d(3, 3, 24, 32, 8, 8, 0, last, constant);
+	}
+}
+
+/* Every shape of tile: rows of 1 to 31 positions, channels that fill panels and that do not,
+ * several chunks of k and blocks of positions; one tap with many positions, and few channels. */
+static void test_tiles(void **state)
+{
+	(void)state;
+	draw_state = 25;
 	for (int last = 0; last < 2; last++) {
-		one_2d(1, 3, 16, 33, 7, 2, 3, last);
-		one_2d(2, 16, 32, 14, 3, 1, 1, last);
-		one_2d(2, 16, 32, 14, 3, 2, 1, last);
-		one_2d(2, 16, 32, 14, 1, 2, 0, last);
-		one_2d(2, 32, 70, 7, 3, 1, 1, last);
-		one_2d(1, 40, 20, 9, 1, 1, 0, last);
-		one_2d(3, 3, 24, 32, 8, 8, 0, last);
+		for (int64_t size = 1; size < 32; size++)
+			one_2d(1, 2, 1 + 5 * size % 67, size, 3, 1, 1, last, size % 2);
+		one_2d(1, 70, 65, 5, 3, 1, 1, last, false);
+		one_2d(1, 70, 65, 5, 3, 1, 1, last, true);
+		one_2d(1, 3, 40, 40, 3, 1, 1, last, false);
+		one_2d(1, 20, 9, 25, 1, 1, 0, last, true);
+		one_2d(2, 1, 9, 25, 1, 1, 0, last, true);
+		one_2d(2, 9, 1, 25, 1, 1, 0, last, false);
+		one_2d(1, 9, 3, 12, 3, 1, 1, last, false);
 	}
 }
 
@@ -337,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_drawn),
 		cmocka_unit_test(test_drawn_large),
 		cmocka_unit_test(test_model_layers),
+		cmocka_unit_test(test_tiles),
 		cmocka_unit_test(test_memory_format),
 		cmocka_unit_test(test_empty_batch),
 		cmocka_unit_test(test_single_parameters),
