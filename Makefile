@@ -275,6 +275,7 @@ install: all ## honours DESTDIR and prefix
 	install -m644 include/pt2box.h $(DESTDIR)$(includedir)/
 	install -m644 $(B)/pt2box.pc $(DESTDIR)$(libdir)/pkgconfig/
 	install -m644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1/
+	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || :
 uninstall: ## what install put there, with the same DESTDIR and prefix
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,pt2box pt2boxd) $(DESTDIR)$(includedir)/pt2box.h $(DESTDIR)$(libdir)/pkgconfig/pt2box.pc
 	rm -f $(DESTDIR)$(libdir)/libpt2box.a $(addprefix $(DESTDIR)$(libdir)/libpt2box.so,.$(VERSION) .$(SOMAJOR)) $(DESTDIR)$(libdir)/libpt2box.so

@@ -4,7 +4,7 @@
 # usage: B=BUILD run-tests.sh PROGRAM...
 #
 # A program under .../fuzz/DIR/fuzz_NAME is a replay: it gets the corpus tests/fuzz/DIR/corpus_NAME and counts as one test.
-# Anything else is a cmocka program. One that dies, hangs or prints no count is a failure, whatever it printed before.
+# So does a script ("tools/check-x.sh", its arguments behind it in the same word). Anything else is a cmocka program. One that dies, hangs or prints no count is a failure, whatever it printed before.
 # Each program has TEST_TIMEOUT seconds (300); its whole output is kept in BUILD/tests/logs. TESTS=word runs only the
 # programs whose path contains the word. The last line is "N passed, N failed".
 set -eu
@@ -34,20 +34,22 @@ show() {
 
 # Sets p, f, s: what this program adds.
 run_one() {
-	prog=$1 args= p=0 f=0 s=0
+	command=$1 prog=${1%% *} single= p=0 f=0 s=0
 	name=$(echo "${prog#*tests/}" | tr / _)
 	log=$logs/$name.log
 	case $prog in
+	*.sh) single=1 ;;
 	*/fuzz/*/fuzz_*)
 		stem=${prog##*/fuzz_}
 		dir=${prog%/*}
-		args=tests/fuzz/${dir##*/}/corpus_$stem
+		command="$prog tests/fuzz/${dir##*/}/corpus_$stem"
+		single=1
 		;;
 	esac
 	rc=0
 	# shellcheck disable=SC2086
-	timeout --kill-after=10 "$limit" "$prog" $args </dev/null >"$log" 2>&1 || rc=$?
-	if [ -n "$args" ]; then
+	timeout --kill-after=10 "$limit" $command </dev/null >"$log" 2>&1 || rc=$?
+	if [ -n "$single" ]; then
 		[ $rc = 0 ] && p=1 || f=1
 	else
 		# A test whose teardown fails is an ERROR of its own, not in the list of the failed.
@@ -66,10 +68,10 @@ run_one() {
 	esac
 }
 
-for prog; do
-	case $prog in *"${TESTS:-}"*) ;; *) continue ;; esac
+for test; do
+	case $test in *"${TESTS:-}"*) ;; *) continue ;; esac
 	began=$(date +%s)
-	run_one "$prog"
+	run_one "$test"
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	took=$(($(date +%s) - began))
 	if [ "$f" = 0 ]; then
@@ -82,7 +84,7 @@ for prog; do
 	fi
 done
 
-[ "$skipped" = 0 ] || echo "$skipped skipped: this machine cannot run them, the lines above say why"
+[ "$skipped" = 0 ] || echo "$skipped skipped: they cannot be run here; their logs in $logs say why"
 for prog in $bad; do
 	echo "failed: $prog"
 done
