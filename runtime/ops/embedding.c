@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "runtime/convert.h"
 #include "runtime/ops/layout.h"
 #include "runtime/ops/map.h"
 
@@ -18,18 +19,21 @@ struct bags {
 	int32_t dtype; /* of indices and offsets */
 	int64_t n, n_bags, width, rows, padding_idx;
 	const int64_t *index, *offset;
-	const void *weight, *sample; /* of the type that is computed in; sample NULL: 1 */
-	bool counts_offsets;	     /* bag_size has an element for the last offset too */
+	int32_t compute;    /* the type that is computed in */
+	const void *sample; /* of it; NULL: 1 */
+	const struct pb_rt_tensor *weight;
+	void *row;	     /* room for one, where rows have to be converted */
+	bool counts_offsets; /* bag_size has an element for the last offset too */
 	bool fast;
 	/* held */
-	struct pb_rt_tensor *indices, *offsets, *wide, *samples;
+	struct pb_rt_tensor *indices, *offsets, *samples;
 };
 
 static void bags_deinit(struct bags *b)
 {
 	pb_rt_delete(b->indices);
 	pb_rt_delete(b->offsets);
-	pb_rt_delete(b->wide);
+	pb_rt_scratch_free(b->row);
 	pb_rt_delete(b->samples);
 }
 
@@ -83,8 +87,6 @@ static int bags_init(struct bags *b, const struct pb_rt_tensor *weight,
 		     const struct pb_rt_tensor *indices, const struct pb_rt_tensor *offsets,
 		     const struct pb_rt_tensor *samples, bool include_last)
 {
-	const int32_t compute = pb_compute_dtype(weight->dtype);
-
 	if (indices->ndim != 1 || offsets->ndim != 1 || weight->ndim != 2)
 		return pb_rt_fail("embedding_bag: expected a matrix, 1D indices and 1D offsets, "
 				  "but got %s, %s and %s",
@@ -96,6 +98,8 @@ static int bags_init(struct bags *b, const struct pb_rt_tensor *weight,
 		return pb_not_implemented("embedding_bag", weight->dtype);
 	if (include_last && offsets->numel < 1)
 		return pb_rt_fail("include_last_offset: number of offset should be at least 1");
+	b->weight = weight;
+	b->compute = pb_compute_dtype(weight->dtype);
 	b->dtype = pb_promote(indices->dtype, offsets->dtype);
 	b->n = indices->numel;
 	b->n_bags = offsets->numel - include_last;
@@ -105,17 +109,29 @@ static int bags_init(struct bags *b, const struct pb_rt_tensor *weight,
 		return 1;
 	b->indices = flat(indices, PB_RT_I64);
 	b->offsets = flat(offsets, PB_RT_I64);
-	b->wide = flat(weight, compute);
-	b->samples = samples ? flat(samples, compute) : NULL;
-	if (!b->indices || !b->offsets || !b->wide || (samples && !b->samples))
+	b->row = pb_rt_scratch((size_t)b->width * pb_rt_dtype_size(b->compute) + 1);
+	b->samples = samples ? flat(samples, b->compute) : NULL;
+	if (!b->indices || !b->offsets || !b->row || (samples && !b->samples))
 		return 1;
 	b->index = pb_rt_data(b->indices);
 	b->offset = pb_rt_data(b->offsets);
-	b->weight = pb_rt_data(b->wide);
 	b->sample = samples ? pb_rt_data(b->samples) : NULL;
 	b->fast = b->mode == SUM && weight->dtype != PB_RT_F64 && weight->strides[1] == 1 &&
 		  b->padding_idx < 0 && (!samples || samples->strides[0] == 1);
 	return check_values(b, offsets->numel);
+}
+
+/* Row @i of the table, contiguous, in the type that is computed in. */
+static const void *row_of(const struct bags *b, int64_t i)
+{
+	const struct pb_rt_tensor *w = b->weight;
+	const char *p = (const char *)pb_rt_data(w) +
+			i * w->strides[0] * (int64_t)pb_rt_dtype_size(w->dtype);
+
+	if (w->dtype == b->compute && w->strides[1] == 1)
+		return p;
+	(void)pb_rt_convert(b->row, b->compute, 1, p, w->dtype, w->strides[1], b->width);
+	return b->row;
 }
 
 /* End of bag @i among the indices. */
@@ -132,8 +148,7 @@ static int64_t bag_end(const struct bags *b, int64_t i)
 			for (int64_t d = 0; d < b->width; d++)                                   \
 				out[d] = 0;                                                      \
 			for (int64_t k = b->offset[i]; k < bag_end(b, i); k++) {                 \
-				const type *row =                                                \
-					(const type *)b->weight + b->index[k] * b->width;        \
+				const type *row = row_of(b, b->index[k]);                        \
 				const type s = b->sample ? ((const type *)b->sample)[k] : 1;     \
 				if (b->index[k] == b->padding_idx)                               \
 					continue;                                                \
@@ -157,8 +172,7 @@ ADD_BAGS(add_f64, double)
 			memset(out, 0, (size_t)b->width * sizeof(*out));                     \
 			memset(from, 0, (size_t)b->width * sizeof(*from));                   \
 			for (int64_t k = b->offset[i]; k < bag_end(b, i); k++) {             \
-				const type *row =                                            \
-					(const type *)b->weight + b->index[k] * b->width;    \
+				const type *row = row_of(b, b->index[k]);                    \
 				if (b->index[k] == b->padding_idx)                           \
 					continue;                                            \
 				for (int64_t d = 0; d < b->width; d++) {                     \
@@ -204,7 +218,7 @@ static int make_results(const struct bags *b, struct pb_rt_tensor **r)
 	const int64_t n_sizes = b->mode == SUM && b->counts_offsets ? b->offsets->numel : b->n_bags;
 	int64_t *size;
 
-	r[OUT] = pb_rt_empty(b->wide->dtype, 2, sizes, NULL);
+	r[OUT] = pb_rt_empty(b->compute, 2, sizes, NULL);
 	r[OFFSET2BAG] = pb_rt_empty(PB_RT_I64, 1, &n2, NULL);
 	r[BAG_SIZE] = pb_rt_empty(PB_RT_I64, 1, &n_sizes, NULL);
 	r[MAX_INDICES] = b->mode == MAX ? pb_rt_empty(PB_RT_I64, 2, sizes, NULL)
@@ -225,7 +239,7 @@ static int make_results(const struct bags *b, struct pb_rt_tensor **r)
 
 static void compute(const struct bags *b, struct pb_rt_tensor **r)
 {
-	const bool wide = b->wide->dtype == PB_RT_F64;
+	const bool wide = b->compute == PB_RT_F64;
 
 	if (!r[OUT]->numel)
 		return;

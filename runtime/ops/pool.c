@@ -75,24 +75,41 @@ static int64_t divisor(const struct pb_pool *p, const struct pb_window *a,
 	return p->count_pad ? a->full * b->full * c->full : length(a) * length(b) * length(c);
 }
 
-#define AVG_PLANE(name, type)                                                                    \
-	static void name(const struct plane *l)                                                  \
-	{                                                                                        \
-		EACH_OUTPUT                                                                      \
-		{                                                                                \
-			WINDOWS;                                                                 \
-			type sum = 0;                                                            \
-			EACH_INPUT                                                               \
-			sum += ((const type *)l->x)[d * l->xs[0] + h * l->xs[1] + w * l->xs[2]]; \
-			if (length(wd) && length(wh) && length(ww))                              \
-				sum /= (type)divisor(l->p, wd, wh, ww);                          \
-			((type *)l->y)[od * l->ys[0] + oh * l->ys[1] + ow * l->ys[2]] = sum;     \
-		}                                                                                \
+static float quotient_avg_f32(float sum, int64_t n)
+{
+	return sum / (float)n;
+}
+
+static double quotient_avg_f64(double sum, int64_t n)
+{
+	return sum / (double)n;
+}
+
+static int64_t quotient_avg_i64(int64_t sum, int64_t n)
+{
+	return n == -1 ? (int64_t)(0 - (uint64_t)sum) : sum / n;
+}
+
+#define AVG_PLANE(name, type, sum_type)                                                            \
+	static void name(const struct plane *l)                                                    \
+	{                                                                                          \
+		EACH_OUTPUT                                                                        \
+		{                                                                                  \
+			WINDOWS;                                                                   \
+			sum_type sum = 0;                                                          \
+			EACH_INPUT                                                                 \
+			sum += (sum_type)((const type *)l->x)[d * l->xs[0] + h * l->xs[1] +        \
+							      w * l->xs[2]];                       \
+			if (length(wd) && length(wh) && length(ww))                                \
+				sum = (sum_type)quotient_##name((type)sum,                         \
+								divisor(l->p, wd, wh, ww));        \
+			((type *)l->y)[od * l->ys[0] + oh * l->ys[1] + ow * l->ys[2]] = (type)sum; \
+		}                                                                                  \
 	}
 
-AVG_PLANE(avg_f32, float)
-AVG_PLANE(avg_f64, double)
-AVG_PLANE(avg_i64, int64_t)
+AVG_PLANE(avg_f32, float, float)
+AVG_PLANE(avg_f64, double, double)
+AVG_PLANE(avg_i64, int64_t, uint64_t)
 
 /* The strides of a plane of @t, and where it begins (elements). */
 static void plane_strides(const struct pb_pool *p, const struct pb_rt_tensor *t, int64_t *ret)

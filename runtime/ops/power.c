@@ -27,6 +27,14 @@ MAP_FN(sqrt_f32, float, float, sqrtf(x))
 MAP_FN(sqrt_f64, double, double, sqrt(x))
 MAP_FN(rsqrt_f32, float, float, 1 / sqrtf(x))
 MAP_FN(rsqrt_f64, double, double, 1 / sqrt(x))
+MAP_FN(square_f32, float, float, x *x)
+MAP_FN(square_f64, double, double, x *x)
+MAP_FN(cube_f32, float, float, x *x *x)
+MAP_FN(cube_f64, double, double, x *x *x)
+MAP_FN(inverse_f32, float, float, 1 / x)
+MAP_FN(inverse_f64, double, double, 1 / x)
+MAP_FN(inverse_square_f32, float, float, 1 / (x * x))
+MAP_FN(inverse_square_f64, double, double, 1 / (x * x))
 
 /* @like: a contiguous result of its shape, else NULL. */
 static int power(const struct pb_rt_tensor *a, const struct pb_rt_tensor *b, int32_t dtype,
@@ -53,21 +61,27 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Tensor(AtenTensorHandle sel
 	return power(self, exponent, pb_map_common_type(self, exponent), NULL, ret0);
 }
 
-/* pow(-inf, 0.5) is inf and pow(-0, -0.5) too; PyTorch's roots differ, so they are roots here too.
+/*
+ * Exponents that PyTorch computes by other means than pow. The roots differ from it, too: pow(-inf,
+ * 0.5) and pow(-0, -0.5) are inf. Of float16 the roots are by pow.
  */
-static int root(const struct pb_rt_tensor *self, bool reciprocal, int32_t dtype,
-		AtenTensorHandle *ret0)
+static pb_map_fn *special(double exponent, int32_t dtype)
 {
-	const int32_t compute = pb_compute_dtype(dtype);
-	const bool wide = compute == PB_RT_F64;
-	struct pb_map m = {.n_in = 1,
-			   .in = {self},
-			   .in_dtype = compute,
-			   .out_dtype = compute,
-			   .promotes = true};
+	static const struct {
+		double exponent;
+		pb_map_fn *f32, *f64;
+	} all[] = {
+		{0.5, sqrt_f32, sqrt_f64},	{-0.5, rsqrt_f32, rsqrt_f64},
+		{2, square_f32, square_f64},	{3, cube_f32, cube_f64},
+		{-1, inverse_f32, inverse_f64}, {-2, inverse_square_f32, inverse_square_f64},
+	};
 
-	m.fn = reciprocal ? (wide ? rsqrt_f64 : rsqrt_f32) : (wide ? sqrt_f64 : sqrt_f32);
-	return pb_map_finish(&m, dtype, ret0);
+	if (dtype == PB_RT_F16 && fabs(exponent) == 0.5)
+		return NULL;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (exponent == all[i].exponent)
+			return dtype == PB_RT_F64 ? all[i].f64 : all[i].f32;
+	return NULL;
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle self, double exponent,
@@ -77,8 +91,17 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_pow_Tensor_Scalar(AtenTensorHandle sel
 	struct pb_rt_tensor *number;
 	int rc;
 
-	if ((exponent == 0.5 || exponent == -0.5) && dtype != PB_RT_F16)
-		return root(self, exponent < 0, dtype, ret0);
+	if (pb_is_float(dtype) && special(exponent, dtype)) {
+		const int32_t compute = pb_compute_dtype(dtype);
+		struct pb_map m = {.fn = special(exponent, dtype),
+				   .n_in = 1,
+				   .in = {self},
+				   .in_dtype = compute,
+				   .out_dtype = compute,
+				   .promotes = true};
+
+		return pb_map_finish(&m, dtype, ret0);
+	}
 	number = pb_map_number(exponent);
 	if (!number)
 		return 1;

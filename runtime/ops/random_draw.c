@@ -84,11 +84,32 @@ static int store_int(char *p, int32_t dtype, int64_t v)
 	return pb_rt_convert(p, dtype, 1, &v, PB_RT_I64, 1, 1);
 }
 
+/* The usual ones without a conversion for every element. */
+static bool fill_contiguous(struct pb_rt_tensor *t, const struct pb_draw *d)
+{
+	if (!pb_rt_is_contiguous(t) || d->kind == PB_DRAW_NORMAL)
+		return false;
+	if (d->kind == PB_DRAW_UNIFORM && t->dtype == PB_RT_F32)
+		for (int64_t i = 0; i < t->numel; i++)
+			((float *)pb_rt_data(t))[i] = uniform_float((float)d->from, (float)d->to);
+	else if (d->kind == PB_DRAW_UNIFORM && t->dtype == PB_RT_F64)
+		for (int64_t i = 0; i < t->numel; i++)
+			((double *)pb_rt_data(t))[i] = uniform_double(d->from, d->to);
+	else if (d->kind == PB_DRAW_INT && t->dtype == PB_RT_I64)
+		for (int64_t i = 0; i < t->numel; i++)
+			((int64_t *)pb_rt_data(t))[i] = draw_int(d);
+	else
+		return false;
+	return true;
+}
+
 static int fill_serial(struct pb_rt_tensor *t, const struct pb_draw *d)
 {
 	const int64_t size = (int64_t)pb_rt_dtype_size(t->dtype);
 	struct pb_walk w;
 
+	if (fill_contiguous(t, d))
+		return 0;
 	pb_walk_init(&w, t->ndim, t->sizes);
 	pb_walk_add(&w, t->strides);
 	pb_walk_by_stride(&w);

@@ -64,7 +64,7 @@ def is_array(params, i):
 
 class Library:
     def __init__(self, path, what):
-        self.lib = ctypes.CDLL(path, mode=os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
+        self.lib = ctypes.CDLL(path, mode=os.RTLD_LOCAL | (0 if "LD_PRELOAD" in os.environ else os.RTLD_DEEPBIND))
         self.what = getattr(self.lib, what)
         self.what.restype = ctypes.c_char_p
 

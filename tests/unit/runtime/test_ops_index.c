@@ -139,6 +139,48 @@ static void test_index_put_adds(void **state)
 	}
 }
 
+/* Indexed dimensions that are apart come first in the result: x[:, i, :, j]. */
+static void test_indices_apart(void **state)
+{
+	struct pb_rt_tensor *t = draw_contiguous(PB_RT_I64, 4, (int64_t[]){2, 3, 4, 5});
+	struct pb_rt_tensor *i = pb_rt_empty(PB_RT_I64, 1, (int64_t[]){3}, NULL);
+	AtenTensorHandle out = NULL;
+	int64_t at[3];
+
+	(void)state;
+	for (int k = 0; k < 3; k++)
+		set_at(i, k, k - 1);
+	assert_int_equal(0, aoti_torch_cpu_index_Tensor(t, (const AtenTensorHandle *[]){NULL, &i, NULL, &i}, 4, &out));
+	assert_int_equal(3, out->ndim);
+	assert_int_equal(3, out->sizes[0]);
+	assert_int_equal(2, out->sizes[1]);
+	for (int64_t k = 0; k < out->numel; k++) {
+		coordinates(out, k, at);
+		assert_true(get(out, at, 3) ==
+			    get(t, (int64_t[]){at[1], (at[0] + 2) % 3, at[2], (at[0] + 4) % 5}, 4));
+	}
+	pb_rt_delete(t);
+	pb_rt_delete(i);
+	pb_rt_delete(out);
+}
+
+/* True and true is true, not 2. */
+static void test_index_put_adds_truth(void **state)
+{
+	struct pb_rt_tensor *t = pb_rt_empty(PB_RT_BOOL, 1, (int64_t[]){1}, NULL);
+	struct pb_rt_tensor *i = pb_rt_empty(PB_RT_I64, 1, (int64_t[]){1}, NULL);
+	AtenTensorHandle out = NULL;
+
+	(void)state;
+	*(uint8_t *)pb_rt_data(t) = 1;
+	set_at(i, 0, 0);
+	assert_int_equal(0, aoti_torch_cpu_index_put(t, (const AtenTensorHandle *[]){&i}, 1, t, 1, &out));
+	assert_int_equal(1, *(uint8_t *)pb_rt_data(out));
+	pb_rt_delete(t);
+	pb_rt_delete(i);
+	pb_rt_delete(out);
+}
+
 /* Inductor's index_put_out writes into self; the values may be a view of it. */
 static void test_index_put_of_itself(void **state)
 {
@@ -356,6 +398,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_index_gathers),
 		cmocka_unit_test(test_index_put_adds),
+		cmocka_unit_test(test_indices_apart),
+		cmocka_unit_test(test_index_put_adds_truth),
 		cmocka_unit_test(test_index_put_of_itself),
 		cmocka_unit_test(test_out_of_range_is_an_error),
 		cmocka_unit_test(test_scatter_reduces),

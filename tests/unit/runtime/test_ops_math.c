@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "runtime/hooks.h"
+#include "runtime/ops/embedding.h"
 #include "runtime/ops/pointwise.h"
 #include "runtime/ops/pool.h"
 #include "runtime/ops/random.h"
@@ -58,6 +59,67 @@ static void test_add_and_mul(void **state)
 		pb_rt_delete(sum);
 		pb_rt_delete(product);
 	}
+}
+
+/* uint8 and int8 have nothing in common but int16; what has to be converted loses its gaps before strides are compared. */
+static void test_promotion(void **state)
+{
+	struct pb_rt_tensor *a = draw_contiguous(PB_RT_U8, 3, (int64_t[]){1, 3, 2}), *b, *c, *base;
+	AtenTensorHandle out = NULL;
+
+	(void)state;
+	b = draw_contiguous(PB_RT_I8, 3, a->sizes);
+	base = draw_contiguous(PB_RT_F64, 1, (int64_t[]){18});
+	c = pb_rt_alias(base, 3, a->sizes, (int64_t[]){12, 2, 6}, 0);
+	assert_int_equal(0, aoti_torch_cpu_add_Tensor(a, b, 1, &out));
+	assert_int_equal(PB_RT_I16, out->dtype);
+	pb_rt_delete(out);
+	pb_rt_delete(b);
+	b = pb_rt_alias(base, 3, a->sizes, (int64_t[]){12, 4, 0}, 0);
+	b->dtype = PB_RT_I64;
+	assert_int_equal(0, aoti_torch_cpu_add_Tensor(b, c, 1, &out));
+	assert_int_equal(2, out->strides[1]);
+	assert_int_equal(1, out->strides[2]);
+	pb_rt_delete(out);
+	b->dtype = PB_RT_F64;
+	assert_int_equal(0, aoti_torch_cpu_add_Tensor(b, c, 1, &out));
+	assert_int_equal(1, out->strides[1]);
+	assert_int_equal(3, out->strides[2]);
+	pb_rt_delete(out);
+	pb_rt_delete(a);
+	pb_rt_delete(b);
+	pb_rt_delete(c);
+	pb_rt_delete(base);
+}
+
+/* The padding index counts neither in the sum nor in the mean's divisor. */
+static void test_padding_of_bags(void **state)
+{
+	struct pb_rt_tensor *w = pb_rt_empty(PB_RT_F32, 2, (int64_t[]){3, 1}, NULL);
+	struct pb_rt_tensor *i = pb_rt_empty(PB_RT_I64, 1, (int64_t[]){4}, NULL);
+	struct pb_rt_tensor *offsets = pb_rt_empty(PB_RT_I64, 1, (int64_t[]){2}, NULL);
+	AtenTensorHandle r[4] = {NULL};
+
+	(void)state;
+	for (int k = 0; k < 3; k++)
+		set_at(w, k, 1 << k);
+	for (int k = 0; k < 4; k++)
+		set_at(i, k, k % 3);
+	set_at(offsets, 0, 0);
+	set_at(offsets, 1, 3);
+	assert_int_equal(0, aoti_torch_cpu__embedding_bag(w, i, offsets, 0, 1, 0, NULL, 0, 1, &r[0], &r[1], &r[2], &r[3]));
+	assert_true(get_at(r[0], 0) == 2.5 && get_at(r[0], 1) == 1);
+	assert_true(get_at(r[2], 0) == 2 && get_at(r[2], 1) == 1);
+	for (int k = 0; k < 4; k++)
+		pb_rt_delete(r[k]);
+	set_at(i, 0, 3);
+	assert_int_equal(1, aoti_torch_cpu__embedding_bag(w, i, offsets, 0, 1, 0, NULL, 0, 1, &r[0], &r[1], &r[2], &r[3]));
+	set_at(i, 0, 0);
+	set_at(offsets, 1, 5);
+	assert_int_equal(1, aoti_torch_cpu__embedding_bag(w, i, offsets, 0, 1, 0, NULL, 0, 1, &r[0], &r[1], &r[2], &r[3]));
+	pb_rt_delete(w);
+	pb_rt_delete(i);
+	pb_rt_delete(offsets);
 }
 
 static void test_shapes_that_do_not_go_together(void **state)
@@ -243,6 +305,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add_and_mul),
+		cmocka_unit_test(test_promotion),
+		cmocka_unit_test(test_padding_of_bags),
 		cmocka_unit_test(test_shapes_that_do_not_go_together),
 		cmocka_unit_test(test_powers),
 		cmocka_unit_test(test_search),
