@@ -446,7 +446,29 @@ def heavy(p):
               h_, 1, 1, 0, 0, 0, tol=100, only=3)
 
 
-FAMILIES = [heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+def ffts(p):
+    n = R.choice([R.randint(1, 20), R.randint(1, 20), 64, 67, 97, 134, 400])
+    s = shape(max_dims=3, min_dims=1, max_size=6, empty=0)
+    d = R.randrange(len(s))
+    s[d] = n
+    dims = [d] + [x for x in range(len(s)) if x != d and R.random() < 0.4]
+    R.shuffle(dims)
+    t = draw(R.choice([torch.float32, torch.float64]), s, special=0)
+    norm, flag = R.randint(0, 2), R.randint(0, 1)
+    # Only dimensions counted from the front: PyTorch's own functions do not check them (it reads past its memory).
+    p.compare("aoti_torch_cpu__fft_r2c", t, dims, norm, flag, tol=30 + n)
+    c = torch.complex(values(t.numel(), torch.float32, 0), values(t.numel(), torch.float32, 0)).reshape(s)
+    c = layout(c.to(R.choice(COMPLEX)), overlap=False)
+    p.compare("aoti_torch_cpu__fft_c2c", c, dims, norm, flag, tol=30 + n)
+
+
+def reductions(p):
+    t = draw(R.choice(REAL), shape(max_size=R.choice([4, 4, 20])))
+    dims = [d for d in range(t.dim()) if R.random() < 0.5]
+    p.compare("aoti_torch_aten_amax", t, [d - t.dim() if R.random() < 0.3 else d for d in dims], R.randint(0, 1))
+
+
+FAMILIES = [ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():

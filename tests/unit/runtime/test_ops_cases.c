@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small calls of every operator against the answers of torch 2.13.0: ops_cases.inc, which make_cases.py makes. */
+/* Small calls of every operator against the answers of torch 2.13.0: ops_cases.inc, which
+ * make_cases.py makes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,11 +13,13 @@
 #include "runtime/convert.h"
 #include "runtime/hooks.h"
 #include "runtime/ops/embedding.h"
+#include "runtime/ops/fft.h"
 #include "runtime/ops/index.h"
 #include "runtime/ops/join.h"
 #include "runtime/ops/nonzero.h"
 #include "runtime/ops/pointwise.h"
 #include "runtime/ops/pool.h"
+#include "runtime/ops/reduce.h"
 #include "runtime/ops/scan.h"
 #include "runtime/ops/scatter.h"
 #include "runtime/ops/search.h"
@@ -33,10 +36,14 @@ static bool is_complex(int32_t dtype)
 static void put(struct pb_rt_tensor *t, int64_t at, const double *v)
 {
 	char *p = (char *)t->storage->base + at * (int64_t)pb_rt_dtype_size(t->dtype);
-	const int32_t from = is_complex(t->dtype) ? PB_RT_C128 : t->dtype == PB_RT_I64 ? PB_RT_I64 : PB_RT_F64;
+	const int32_t from = is_complex(t->dtype)    ? PB_RT_C128
+			     : t->dtype == PB_RT_I64 ? PB_RT_I64
+						     : PB_RT_F64;
 	const int64_t whole = from == PB_RT_I64 ? (int64_t)*v : 0;
 
-	assert_int_equal(0, pb_rt_convert(p, t->dtype, 1, from == PB_RT_I64 ? (const void *)&whole : v, from, 1, 1));
+	assert_int_equal(0,
+			 pb_rt_convert(p, t->dtype, 1, from == PB_RT_I64 ? (const void *)&whole : v,
+				       from, 1, 1));
 }
 
 /* Offset of the @i-th element in row-major order. */
@@ -51,8 +58,8 @@ static int64_t offset_of(const struct pb_rt_tensor *t, int64_t i)
 	return at;
 }
 
-static struct pb_rt_tensor *literal(int32_t dtype, int ndim, const int64_t *sizes, const int64_t *strides,
-				    int64_t offset, const double *values)
+static struct pb_rt_tensor *literal(int32_t dtype, int ndim, const int64_t *sizes,
+				    const int64_t *strides, int64_t offset, const double *values)
 {
 	int64_t extent = offset + 1;
 	struct pb_rt_tensor *base, *t;
@@ -70,8 +77,10 @@ static struct pb_rt_tensor *literal(int32_t dtype, int ndim, const int64_t *size
 	return t;
 }
 
-static __attribute__((unused)) struct pb_rt_tensor *alias(const struct pb_rt_tensor *of, int32_t dtype, int ndim,
-							  const int64_t *sizes, const int64_t *strides, int64_t offset)
+static __attribute__((unused)) struct pb_rt_tensor *alias(const struct pb_rt_tensor *of,
+							  int32_t dtype, int ndim,
+							  const int64_t *sizes,
+							  const int64_t *strides, int64_t offset)
 {
 	struct pb_rt_tensor *t = pb_rt_view(of, dtype, ndim, sizes, strides, offset);
 
@@ -113,10 +122,12 @@ static void contents(const struct pb_rt_tensor *t, const double *values, double 
 	for (int64_t i = 0; i < t->numel; i++) {
 		double got[2];
 
-		assert_int_equal(0, pb_rt_convert(got, parts == 2 ? PB_RT_C128 : PB_RT_F64, 1,
-						  (const char *)t->storage->base +
-							  offset_of(t, i) * (int64_t)pb_rt_dtype_size(t->dtype),
-						  t->dtype, 1, 1));
+		assert_int_equal(
+			0,
+			pb_rt_convert(got, parts == 2 ? PB_RT_C128 : PB_RT_F64, 1,
+				      (const char *)t->storage->base +
+					      offset_of(t, i) * (int64_t)pb_rt_dtype_size(t->dtype),
+				      t->dtype, 1, 1));
 		for (int k = 0; k < parts; k++)
 			if (!alike(got[k], values[i * parts + k], tol * unit_of(t->dtype)))
 				fail_msg("element %lld: got %.9g, want %.9g", (long long)i, got[k],
@@ -124,8 +135,8 @@ static void contents(const struct pb_rt_tensor *t, const double *values, double 
 	}
 }
 
-static void expect(const struct pb_rt_tensor *t, int32_t dtype, int ndim, const int64_t *sizes, const int64_t *strides,
-		   const double *values, double tol)
+static void expect(const struct pb_rt_tensor *t, int32_t dtype, int ndim, const int64_t *sizes,
+		   const int64_t *strides, const double *values, double tol)
 {
 	assert_non_null(t);
 	assert_int_equal(dtype, t->dtype);

@@ -30,7 +30,8 @@ static void set(struct pb_rt_tensor *t, const int64_t *at, double v)
 /* Indices into a dimension of @size, from its end too where @wraps. */
 static struct pb_rt_tensor *draw_index(int ndim, const int64_t *sizes, int64_t size, bool wraps)
 {
-	struct pb_rt_tensor *t = draw_tensor(draw_int(0, 3) ? PB_RT_I64 : PB_RT_I32, ndim, sizes, false);
+	struct pb_rt_tensor *t =
+		draw_tensor(draw_int(0, 3) ? PB_RT_I64 : PB_RT_I32, ndim, sizes, false);
 	int64_t at[PB_RT_MAX_DIMS];
 
 	for (int64_t i = 0; i < t->numel; i++) {
@@ -49,7 +50,8 @@ struct indexed {
 
 static void draw_indexed(struct indexed *x, int32_t dtype)
 {
-	int64_t sizes[3] = {draw_int(1, 5), draw_int(1, 5), draw_int(1, 5)}, shape[2] = {draw_int(0, 4), draw_int(1, 4)};
+	int64_t sizes[3] = {draw_int(1, 5), draw_int(1, 5), draw_int(1, 5)},
+		shape[2] = {draw_int(0, 4), draw_int(1, 4)};
 	const int which = (int)draw_int(1, 7);
 
 	x->self = draw_tensor(dtype, 3, sizes, false);
@@ -150,7 +152,8 @@ static void test_indices_apart(void **state)
 	(void)state;
 	for (int k = 0; k < 3; k++)
 		set_at(i, k, k - 1);
-	assert_int_equal(0, aoti_torch_cpu_index_Tensor(t, (const AtenTensorHandle *[]){NULL, &i, NULL, &i}, 4, &out));
+	assert_int_equal(0, aoti_torch_cpu_index_Tensor(
+				    t, (const AtenTensorHandle *[]){NULL, &i, NULL, &i}, 4, &out));
 	assert_int_equal(3, out->ndim);
 	assert_int_equal(3, out->sizes[0]);
 	assert_int_equal(2, out->sizes[1]);
@@ -174,7 +177,8 @@ static void test_index_put_adds_truth(void **state)
 	(void)state;
 	*(uint8_t *)pb_rt_data(t) = 1;
 	set_at(i, 0, 0);
-	assert_int_equal(0, aoti_torch_cpu_index_put(t, (const AtenTensorHandle *[]){&i}, 1, t, 1, &out));
+	assert_int_equal(
+		0, aoti_torch_cpu_index_put(t, (const AtenTensorHandle *[]){&i}, 1, t, 1, &out));
 	assert_int_equal(1, *(uint8_t *)pb_rt_data(out));
 	pb_rt_delete(t);
 	pb_rt_delete(i);
@@ -209,15 +213,19 @@ static void test_out_of_range_is_an_error(void **state)
 	(void)state;
 	out = draw_contiguous(PB_RT_F32, 2, (int64_t[]){5, 2});
 	set_at(i, 0, 5);
-	assert_int_equal(1, aoti_torch_cpu_index_Tensor(t, (const AtenTensorHandle *[]){&i}, 1, &ret));
-	assert_string_equal("index 5 is out of bounds for dimension 0 with size 5", pb_rt_last_error());
+	assert_int_equal(1,
+			 aoti_torch_cpu_index_Tensor(t, (const AtenTensorHandle *[]){&i}, 1, &ret));
+	assert_string_equal("index 5 is out of bounds for dimension 0 with size 5",
+			    pb_rt_last_error());
 	set_at(i, 0, -6);
-	assert_int_equal(1, aoti_torch_cpu_index_put(t, (const AtenTensorHandle *[]){&i}, 1, t, 0, &ret));
+	assert_int_equal(
+		1, aoti_torch_cpu_index_put(t, (const AtenTensorHandle *[]){&i}, 1, t, 0, &ret));
 	/* scatter does not count from the end */
 	set_at(i2, 0, 0);
 	set_at(i2, 1, -1);
 	assert_int_equal(1, aoti_torch_cpu_scatter_src_out(out, t, 0, i2, t));
-	assert_string_equal("index -1 is out of bounds for dimension 0 with size 5", pb_rt_last_error());
+	assert_string_equal("index -1 is out of bounds for dimension 0 with size 5",
+			    pb_rt_last_error());
 	assert_int_equal(1, aoti_torch_cpu_scatter_reduce_two_out(out, t, 0, i2, t, "sum", 1));
 	assert_int_equal(1, aoti_torch_cpu_scatter_value_out(out, t, 0, i2, 1));
 	assert_null(ret);
@@ -239,7 +247,8 @@ static double reduced(const char *how, double a, double b)
 }
 
 static void naive_reduce(struct pb_rt_tensor *want, const struct pb_rt_tensor *self, int dim,
-			 const struct pb_rt_tensor *index, const struct pb_rt_tensor *src, const char *how, bool with_self)
+			 const struct pb_rt_tensor *index, const struct pb_rt_tensor *src,
+			 const char *how, bool with_self)
 {
 	int64_t at[2], from[2];
 
@@ -285,8 +294,9 @@ static void test_scatter_reduces(void **state)
 		out = draw_int(0, 1) ? self : draw_tensor(dtype, 2, sizes, false);
 		want = draw_contiguous(dtype, 2, sizes);
 		naive_reduce(want, self, dim, index, src, how, with_self != 0);
-		assert_int_equal(0, aoti_torch_cpu_scatter_reduce_two_out(out, self, dim - (with_self ? 2 : 0), index, src,
-									   how, with_self));
+		assert_int_equal(0, aoti_torch_cpu_scatter_reduce_two_out(
+					    out, self, dim - (with_self ? 2 : 0), index, src, how,
+					    with_self));
 		for (int64_t i = 0; i < want->numel; i++) {
 			coordinates(want, i, at);
 			assert_true(close_to(dtype, get(out, at, 2), get(want, at, 2), 9));
@@ -312,13 +322,16 @@ static void test_scatter_refuses_and_resizes(void **state)
 	for (int i = 0; i < 4; i++)
 		set_at(index, i, i % 3);
 	assert_int_equal(1, aoti_torch_cpu_scatter_value_out(spread, self, 0, index, 1));
-	assert_non_null(strstr(pb_rt_last_error(), "more than one element of the written-to tensor"));
+	assert_non_null(
+		strstr(pb_rt_last_error(), "more than one element of the written-to tensor"));
 	assert_int_equal(1, aoti_torch_cpu_scatter_src_out(self, self, 0, index, self));
 	assert_non_null(strstr(pb_rt_last_error(), "Please clone()"));
 	assert_int_equal(1, aoti_torch_cpu_scatter_value_out(self, self, 0, large, 1));
-	assert_string_equal("Expected index [4, 3] to be no larger than self [3, 2] apart from dimension 0",
-			    pb_rt_last_error());
-	assert_int_equal(1, aoti_torch_cpu_scatter_reduce_two_out(out, self, 0, index, self, "median", 1));
+	assert_string_equal(
+		"Expected index [4, 3] to be no larger than self [3, 2] apart from dimension 0",
+		pb_rt_last_error());
+	assert_int_equal(
+		1, aoti_torch_cpu_scatter_reduce_two_out(out, self, 0, index, self, "median", 1));
 	assert_int_equal(0, aoti_torch_cpu_scatter_value_out(out, self, 0, index, 7));
 	assert_int_equal(2, out->ndim);
 	assert_int_equal(3, out->sizes[0]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scans, sorting and selection against naive loops over drawn shapes, strides, dtypes, ties and NaN. */
+/* Scans, sorting and selection against naive loops over drawn shapes, strides, dtypes, ties and
+ * NaN. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 #include "runtime/ops/sort.h"
 #include "tests/unit/runtime/draw.h"
 
-static const int32_t dtypes[] = {PB_RT_F32, PB_RT_F64, PB_RT_BF16, PB_RT_F16, PB_RT_I64, PB_RT_I32, PB_RT_I8, PB_RT_U8};
+static const int32_t dtypes[] = {PB_RT_F32, PB_RT_F64, PB_RT_BF16, PB_RT_F16,
+				 PB_RT_I64, PB_RT_I32, PB_RT_I8,   PB_RT_U8};
 
 static int32_t any_dtype(void)
 {
@@ -47,7 +49,7 @@ static void make_ties(struct pb_rt_tensor *t)
 
 		coordinates(t, i, at);
 		set_at(t, index_of(t, at, t->ndim),
-		       t->dtype <= PB_RT_I64	       ? (double)draw_int(0, 5)
+		       t->dtype <= PB_RT_I64 ? (double)draw_int(0, 5)
 		       : draw_int(0, 9) == 0 ? NAN
 		       : draw_int(0, 9) == 0 ? -0.0
 					     : (double)draw_int(-3, 3));
@@ -64,7 +66,8 @@ static void test_running_sums(void **state)
 		struct pb_rt_tensor *t = draw_tensor(any_dtype(), ndim, sizes, true);
 		AtenTensorHandle out = NULL;
 
-		assert_int_equal(0, aoti_torch_cpu_cumsum(t, draw_int(0, 1) ? dim : dim - ndim, NULL, &out));
+		assert_int_equal(
+			0, aoti_torch_cpu_cumsum(t, draw_int(0, 1) ? dim : dim - ndim, NULL, &out));
 		assert_int_equal(t->dtype <= PB_RT_I64 ? PB_RT_I64 : t->dtype, out->dtype);
 		assert_true(pb_rt_is_contiguous(out));
 		for (int64_t i = 0; i < t->numel; i++) {
@@ -83,7 +86,8 @@ static void test_running_sums(void **state)
 	}
 }
 
-/* int32 asked to stay int32 wraps; float sums in double, so a small number added often is not lost. */
+/* int32 asked to stay int32 wraps; float sums in double, so a small number added often is not lost.
+ */
 static void test_accumulate_types(void **state)
 {
 	struct pb_rt_tensor *i = pb_rt_empty(PB_RT_I32, 1, (int64_t[]){2}, NULL);
@@ -117,7 +121,8 @@ static bool before(double a, double b)
 }
 
 static void check_sorted_line(const struct pb_rt_tensor *in, const struct pb_rt_tensor *values,
-			      const struct pb_rt_tensor *index, const int64_t *at, int dim, bool descending)
+			      const struct pb_rt_tensor *index, const int64_t *at, int dim,
+			      bool descending)
 {
 	const int64_t n = in->sizes[dim];
 	bool *seen = calloc((size_t)n + 1, sizeof(*seen));
@@ -155,13 +160,15 @@ static void test_sorted_and_stable(void **state)
 	draw_state = 22;
 	for (int round = 0; round < 400; round++) {
 		int64_t sizes[3], at[3] = {0};
-		const int ndim = draw_sizes(sizes), dim = (int)draw_int(0, ndim - 1), descending = (int)draw_int(0, 1);
+		const int ndim = draw_sizes(sizes), dim = (int)draw_int(0, ndim - 1),
+			  descending = (int)draw_int(0, 1);
 		struct pb_rt_tensor *t = draw_tensor(any_dtype(), ndim, sizes, false);
 		AtenTensorHandle values = NULL, index = NULL;
 
 		if (draw_int(0, 2))
 			make_ties(t);
-		assert_int_equal(0, aoti_torch_cpu_sort_stable(t, &(int32_t){1}, dim, descending, &values, &index));
+		assert_int_equal(0, aoti_torch_cpu_sort_stable(t, &(int32_t){1}, dim, descending,
+							       &values, &index));
 		for (int64_t i = 0; i < t->numel; i++) {
 			coordinates(t, i, at);
 			if (at[dim] == 0)
@@ -204,7 +211,8 @@ static int compare_up(const void *a, const void *b)
 
 /* The k best values of each line, in order, each from where its index says, no index twice. */
 static void check_top_line(const struct pb_rt_tensor *in, const struct pb_rt_tensor *values,
-			   const struct pb_rt_tensor *index, const int64_t *at, int dim, int64_t k, bool largest)
+			   const struct pb_rt_tensor *index, const int64_t *at, int dim, int64_t k,
+			   bool largest)
 {
 	const int64_t n = in->sizes[dim];
 	double *line = calloc((size_t)n, sizeof(*line));
@@ -244,9 +252,11 @@ static void test_top(void **state)
 	draw_state = 23;
 	for (int round = 0; round < 400; round++) {
 		int64_t sizes[3], at[3] = {0};
-		const int ndim = draw_sizes(sizes), dim = (int)draw_int(0, ndim - 1), largest = (int)draw_int(0, 1);
+		const int ndim = draw_sizes(sizes), dim = (int)draw_int(0, ndim - 1),
+			  largest = (int)draw_int(0, 1);
 		struct pb_rt_tensor *t = draw_tensor(any_dtype(), ndim, sizes, false);
-		const int64_t k = draw_int(0, 2) ? draw_int(0, sizes[dim]) : draw_int(0, sizes[dim] / 64);
+		const int64_t k =
+			draw_int(0, 2) ? draw_int(0, sizes[dim]) : draw_int(0, sizes[dim] / 64);
 		AtenTensorHandle values = NULL, index = NULL;
 
 		make_ties(t);
@@ -263,7 +273,8 @@ static void test_top(void **state)
 	}
 }
 
-/* Which of equal elements topk takes is libstdc++'s choice; these are torch 2.13.0's answers for i % modulus. */
+/* Which of equal elements topk takes is libstdc++'s choice; these are torch 2.13.0's answers for i
+ * % modulus. */
 static void test_ties_of_top(void **state)
 {
 	static const struct {
@@ -284,7 +295,8 @@ static void test_ties_of_top(void **state)
 
 		for (int64_t i = 0; i < cases[c].n; i++)
 			set_at(t, i, (double)(i % cases[c].modulus));
-		assert_int_equal(0, aoti_torch_cpu_topk(t, cases[c].k, 0, cases[c].largest, 1, &values, &index));
+		assert_int_equal(0, aoti_torch_cpu_topk(t, cases[c].k, 0, cases[c].largest, 1,
+							&values, &index));
 		for (int64_t i = 0; i < cases[c].k; i++)
 			assert_int_equal(cases[c].want[i], (int64_t)get_at(index, i));
 		pb_rt_delete(t);
@@ -302,8 +314,9 @@ static void test_refusals(void **state)
 	assert_int_equal(1, aoti_torch_cpu_topk(t, 5, 1, 1, 1, &values, &index));
 	assert_string_equal("selected index k out of range", pb_rt_last_error());
 	assert_int_equal(1, aoti_torch_cpu_sort(t, 2, 0, &values, &index));
-	assert_string_equal("Dimension out of range (expected to be in range of [-2, 1], but got 2)",
-			    pb_rt_last_error());
+	assert_string_equal(
+		"Dimension out of range (expected to be in range of [-2, 1], but got 2)",
+		pb_rt_last_error());
 	assert_null(values);
 	pb_rt_delete(t);
 }
@@ -311,9 +324,12 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_running_sums),	 cmocka_unit_test(test_accumulate_types),
-		cmocka_unit_test(test_sorted_and_stable), cmocka_unit_test(test_layout_of_sorted),
-		cmocka_unit_test(test_top),		 cmocka_unit_test(test_ties_of_top),
+		cmocka_unit_test(test_running_sums),
+		cmocka_unit_test(test_accumulate_types),
+		cmocka_unit_test(test_sorted_and_stable),
+		cmocka_unit_test(test_layout_of_sorted),
+		cmocka_unit_test(test_top),
+		cmocka_unit_test(test_ties_of_top),
 		cmocka_unit_test(test_refusals),
 	};
 

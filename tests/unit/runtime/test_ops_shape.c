@@ -36,12 +36,14 @@ static void same_sequence(const struct pb_rt_tensor *a, const struct pb_rt_tenso
 
 static void test_reshape(void **state)
 {
-	static const int64_t shapes[][4] = {{24, 1, 1, 1}, {2, 12, 1, 1}, {4, -1, 1, 1}, {2, 3, 4, 1}, {3, 2, 2, 2}};
+	static const int64_t shapes[][4] = {
+		{24, 1, 1, 1}, {2, 12, 1, 1}, {4, -1, 1, 1}, {2, 3, 4, 1}, {3, 2, 2, 2}};
 
 	(void)state;
 	draw_state = 41;
 	for (int round = 0; round < 300; round++) {
-		struct pb_rt_tensor *t = draw_tensor(dtypes[draw_int(0, 4)], 3, (int64_t[]){2, 3, 4}, true);
+		struct pb_rt_tensor *t =
+			draw_tensor(dtypes[draw_int(0, 4)], 3, (int64_t[]){2, 3, 4}, true);
 		AtenTensorHandle out = NULL;
 
 		assert_int_equal(0, aoti_torch_cpu_reshape(t, shapes[draw_int(0, 4)], 4, &out));
@@ -83,11 +85,13 @@ static void test_narrow_and_slice(void **state)
 	assert_int_equal(2, out->offset);
 	assert_int_equal(3, out->sizes[1]);
 	pb_rt_delete(out);
-	assert_int_equal(0, aoti_torch_cpu_slice_Tensor(t, 1, &(int64_t){-100}, &(int64_t){100}, 4, &out));
+	assert_int_equal(
+		0, aoti_torch_cpu_slice_Tensor(t, 1, &(int64_t){-100}, &(int64_t){100}, 4, &out));
 	assert_int_equal(2, out->sizes[1]);
 	assert_int_equal(4, out->strides[1]);
 	pb_rt_delete(out);
-	assert_int_equal(0, aoti_torch_cpu_slice_Tensor(t, 0, &(int64_t){4}, &(int64_t){2}, 1, &out));
+	assert_int_equal(0,
+			 aoti_torch_cpu_slice_Tensor(t, 0, &(int64_t){4}, &(int64_t){2}, 1, &out));
 	assert_int_equal(0, out->numel);
 	pb_rt_delete(out);
 	out = NULL;
@@ -125,7 +129,8 @@ static void test_cat(void **state)
 	draw_state = 42;
 	for (int round = 0; round < 300; round++) {
 		const int n = (int)draw_int(1, 4), dim = (int)draw_int(0, 2);
-		int64_t sizes[3] = {draw_int(1, 4), draw_int(1, 4), draw_int(1, 4)}, at[3], base = 0;
+		int64_t sizes[3] = {draw_int(1, 4), draw_int(1, 4), draw_int(1, 4)}, at[3],
+			base = 0;
 		struct pb_rt_tensor *t[4];
 		AtenTensorHandle out = NULL;
 		const int32_t dtype = dtypes[draw_int(0, 4)];
@@ -166,7 +171,8 @@ static void test_cat_promotes_and_refuses(void **state)
 	assert_int_equal(4, out->sizes[1]);
 	pb_rt_delete(out);
 	assert_int_equal(1, aoti_torch_cpu_cat((AtenTensorHandle[]){b, c}, 2, 1, &out));
-	assert_string_equal("Sizes of tensors must match except in dimension 1. Expected size 2 but got size 3 for tensor "
+	assert_string_equal("Sizes of tensors must match except in dimension 1. Expected size 2 "
+			    "but got size 3 for tensor "
 			    "number 1 in the list.",
 			    pb_rt_last_error());
 	assert_int_equal(1, aoti_torch_cpu_cat(NULL, 0, 0, &out));
@@ -202,9 +208,11 @@ static void test_pad(void **state)
 
 		for (int i = 0; i < 4; i++)
 			pad[i] = draw_int(constant ? -1 : 0, 2);
-		assert_int_equal(0, aoti_torch_cpu_pad(t, pad, 4, mode, constant ? &(double){5} : NULL, &out));
+		assert_int_equal(0, aoti_torch_cpu_pad(t, pad, 4, mode,
+						       constant ? &(double){5} : NULL, &out));
 		for (int d = 0; d < 2; d++)
-			assert_int_equal(sizes[2 - d] + pad[2 * d] + pad[2 * d + 1], out->sizes[2 - d]);
+			assert_int_equal(sizes[2 - d] + pad[2 * d] + pad[2 * d + 1],
+					 out->sizes[2 - d]);
 		for (int64_t i = 0; i < out->numel; i++) {
 			double got;
 
@@ -229,8 +237,10 @@ static void test_pad_refuses(void **state)
 	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){4, 0}, 2, "circular", NULL, &out));
 	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){1, 0, 1}, 3, "constant", NULL, &out));
 	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){-2, -2}, 2, "constant", NULL, &out));
-	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){INT64_MAX, INT64_MAX}, 2, "constant", NULL, &out));
-	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){INT64_MIN, 0}, 2, "replicate", NULL, &out));
+	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){INT64_MAX, INT64_MAX}, 2, "constant",
+					       NULL, &out));
+	assert_int_equal(
+		1, aoti_torch_cpu_pad(t, (int64_t[]){INT64_MIN, 0}, 2, "replicate", NULL, &out));
 	assert_int_equal(1, aoti_torch_cpu_pad(t, (int64_t[]){1, 0}, 2, "mirror", NULL, &out));
 	assert_null(out);
 	pb_rt_delete(t);
