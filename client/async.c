@@ -188,9 +188,9 @@ enum pt2box_status pt2box_run_finish(struct pt2box_run *r, struct pt2box_tensor 
 	pb_status st;
 
 	if (!atomic_load_explicit(&r->ended, memory_order_acquire)) {
-		st = pb_connection_check(m->c, err);
-		if (st)
-			return st;
+		/* Also over a lost connection: the thread ends the run, and only then it may be freed. */
+		if (!pb_connection_is_ours(m->c))
+			return pb_connection_check(m->c, err);
 		a = atomic_load(&m->c->async);
 		pthread_mutex_lock(&a->lock);
 		while (!atomic_load(&r->ended))
