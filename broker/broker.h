@@ -29,6 +29,9 @@
 #define PB_MODELS_PER_CLIENT 64
 #define PB_LANES_PER_MODEL 64
 #define PB_CLIENTS_PER_UID 64
+/* Of one user over all connections, so that one does not use up what the spawner has for all (CHILDREN_MAX). */
+#define PB_MODELS_PER_UID 256
+#define PB_STARTS_PER_UID 16 /* under way at a time; more wait for their turn */
 #define PB_LANE_BYTES_PER_CLIENT (64ull << 30)
 #define PB_PACKAGE_BYTES_MAX (16ull << 30)
 
@@ -83,11 +86,20 @@ struct pb_worker_rec {
 	char denied[401]; /* explain: the call that it was killed for */
 };
 
-enum pb_model_state { PB_M_WAIT_CONSTANTS, PB_M_INTAKE, PB_M_LOADING, PB_M_READY, PB_M_BROKEN, PB_M_ENDING };
+enum pb_model_state {
+	PB_M_WAIT_CONSTANTS,
+	PB_M_WAIT_TURN,
+	PB_M_INTAKE,
+	PB_M_LOADING,
+	PB_M_READY,
+	PB_M_BROKEN,
+	PB_M_ENDING,
+};
 
 struct pb_model_rec {
 	struct pb_model_rec *next;
 	struct pb_client *client; /* NULL once it has gone: the record waits for its process to end */
+	uid_t uid;		  /* whose it is, also then */
 	uint32_t id;		  /* of the connection */
 	uint64_t request;
 	bool inspect_only;
@@ -102,7 +114,7 @@ struct pb_model_rec {
 
 	uint32_t spawn_id; /* 0: no process */
 	pid_t pid;
-	bool kill_sent;
+	bool kill_wanted, kill_sent; /* the spawner may have to be asked again */
 	struct pb_source result, errors; /* intake's result, stderr of whatever runs */
 	uint8_t result_buf[4096];
 	size_t result_len;

@@ -310,6 +310,8 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	b->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (b->epoll < 0)
 		return pb_error_sys(err, "epoll");
+	/* It answers while we ask: two that block on each other's full sockets would do so for ever. */
+	fcntl(sock, F_SETFL, O_NONBLOCK);
 	b->spawner = (struct pb_source){sock, on_spawner, NULL};
 	st = pb_loop_add(b, &b->spawner, err);
 	if (!st)

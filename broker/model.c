@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <msgpack.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #define TEAM_MAX 1024
 #define LAST_WORDS 256 /* messages of the dead that are read */
 #define INTAKE_DEADLINE_NS (60ull * 1000000000u)
+#define ASK_AGAIN_NS 2000000u
 
 static const char *const phase_names[] = {
 	"starting the process", "closing the sandbox", "checking the code", "linking", "running constructors",
@@ -52,6 +54,7 @@ static struct pb_model_rec *model_new(struct pb_client *c, uint64_t request)
 	if (!m)
 		return NULL;
 	m->client = c;
+	m->uid = c->uid;
 	m->id = c->next_model++;
 	m->request = request;
 	m->begun_ns = pb_now_ns();
@@ -111,9 +114,10 @@ void pb_model_kill(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pb_msg_spawn_kill k = {.id = m->spawn_id};
 
+	/* The spawner may not read just now, and must not be waited for: a tick asks again. */
 	if (m->spawn_id && !m->kill_sent)
-		(void)!pb_send(b->spawner.fd, PB_MSG_spawn_kill, &k, NULL, 0, NULL);
-	m->kill_sent = true;
+		m->kill_sent = pb_send(b->spawner.fd, PB_MSG_spawn_kill, &k, NULL, 0, NULL) == PT2BOX_OK;
+	m->kill_wanted = true;
 }
 
 void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
@@ -230,8 +234,46 @@ static pb_status start_intake(struct pb_broker *b, struct pb_model_rec *m, struc
 	if (st)
 		return st;
 	m->spawn_id = (uint32_t)s.id;
+	m->kill_wanted = m->kill_sent = false;
 	m->state = PB_M_INTAKE;
 	m->deadline_ns = pb_now_ns() + INTAKE_DEADLINE_NS;
+	return PT2BOX_OK;
+}
+
+/* Models of a user; *ret_starts: those that the spawner is busy with. */
+static unsigned count_models(const struct pb_broker *b, uid_t uid, unsigned *ret_starts)
+{
+	unsigned n = 0;
+
+	*ret_starts = 0;
+	for (const struct pb_client *c = b->clients; c; c = c->next)
+		for (const struct pb_model_rec *m = c->uid == uid ? c->models : NULL; m; m = m->next) {
+			n++;
+			*ret_starts += m->state == PB_M_INTAKE || m->state == PB_M_LOADING;
+		}
+	for (const struct pb_model_rec *m = b->orphans; m; m = m->next)
+		n += m->uid == uid;
+	return n;
+}
+
+/* Well below what its socket holds: there is room for what follows an intake, and for kills. */
+static bool spawner_listens(const struct pb_broker *b)
+{
+	struct pollfd p = {.fd = b->spawner.fd, .events = POLLOUT};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT);
+}
+
+/* Who asks for many starts at once waits for its own, and nobody else does. */
+static pb_status start_in_turn(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
+{
+	unsigned starts;
+
+	(void)count_models(b, m->uid, &starts);
+	if (starts < PB_STARTS_PER_UID && spawner_listens(b))
+		return start_intake(b, m, err);
+	m->state = PB_M_WAIT_TURN;
+	m->deadline_ns = pb_now_ns() + ASK_AGAIN_NS;
 	return PT2BOX_OK;
 }
 
@@ -257,6 +299,7 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	PB_CLEANUP(pb_close_fd) int fd = fd_take;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_model_rec *m;
+	unsigned starts;
 
 	if (check_file(fd, "the package", &e)) {
 		pb_client_fail(b, c, opt->request, &e);
@@ -264,6 +307,11 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	}
 	if (c->n_models >= PB_MODELS_PER_CLIENT) {
 		pb_error_set(&e, PT2BOX_LIMIT, "a connection may hold %d models", PB_MODELS_PER_CLIENT);
+		pb_client_fail(b, c, opt->request, &e);
+		return;
+	}
+	if (count_models(b, c->uid, &starts) >= PB_MODELS_PER_UID) {
+		pb_error_set(&e, PT2BOX_LIMIT, "a user may hold %d models", PB_MODELS_PER_UID);
 		pb_client_fail(b, c, opt->request, &e);
 		return;
 	}
@@ -279,7 +327,7 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	if (opt->constants) {
 		m->state = PB_M_WAIT_CONSTANTS;
 		m->deadline_ns = pb_now_ns() + INTAKE_DEADLINE_NS;
-	} else if (start_intake(b, m, &e)) {
+	} else if (start_in_turn(b, m, &e)) {
 		load_failed(b, m, &e);
 	}
 }
@@ -338,7 +386,7 @@ void pb_model_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t 
 		if (m->request != request || m->state != PB_M_WAIT_CONSTANTS)
 			continue;
 		m->constants_fd = fd_take;
-		if (check_file(fd_take, "the constants file", &e) || start_intake(b, m, &e))
+		if (check_file(fd_take, "the constants file", &e) || start_in_turn(b, m, &e))
 			load_failed(b, m, &e);
 		return;
 	}
@@ -485,7 +533,7 @@ static pb_status start_template(struct pb_broker *b, struct pb_model_rec *m, str
 	if (st)
 		return st;
 	m->spawn_id = (uint32_t)w.id;
-	m->kill_sent = false;
+	m->kill_wanted = m->kill_sent = false;
 	m->state = PB_M_LOADING;
 	m->phase = PB_PHASE_SPAWN;
 	m->fail_status = PT2BOX_OK;
@@ -686,7 +734,7 @@ static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t 
 			break;
 		m->template_ready = true;
 		/* It was refused memory, and managed without. */
-		if (m->fail_status == PT2BOX_MODEL_OOM && !m->kill_sent)
+		if (m->fail_status == PT2BOX_MODEL_OOM && !m->kill_wanted)
 			m->fail_status = PT2BOX_OK;
 		m->n_inputs = msg->ready.n_inputs;
 		m->n_outputs = msg->ready.n_outputs;
@@ -809,7 +857,19 @@ static void overrun(struct pb_broker *b, struct pb_model_rec *m)
 uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	bool waits = m->state == PB_M_WAIT_CONSTANTS || m->state == PB_M_INTAKE || m->state == PB_M_LOADING;
+	struct pt2box_error e = {.status = PT2BOX_OK};
 
+	if (m->spawn_id && m->kill_wanted && !m->kill_sent) {
+		pb_model_kill(b, m);
+		return now + ASK_AGAIN_NS;
+	}
+	if (m->state == PB_M_WAIT_TURN) {
+		if (now >= m->deadline_ns && start_in_turn(b, m, &e)) {
+			load_failed(b, m, &e);
+			return UINT64_MAX;
+		}
+		return m->deadline_ns;
+	}
 	if (m->state == PB_M_BROKEN) {
 		pb_lanes_fail_all(m, m->fail_status, m->fail_signal, m->fail_text);
 		return m->lanes ? now + 20000000u : UINT64_MAX;

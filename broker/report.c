@@ -189,7 +189,9 @@ static long long memfd_bytes(const struct pb_model_rec *m)
 
 static const char *state_name(const struct pb_model_rec *m)
 {
-	static const char *const names[] = {"waiting for constants", "intake", "loading", "ready", "broken", "ending"};
+	static const char *const names[] = {
+		"waiting for constants", "waiting for its turn", "intake", "loading", "ready", "broken", "ending",
+	};
 
 	return names[m->state];
 }
