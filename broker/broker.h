@@ -100,6 +100,7 @@ struct pb_model_rec {
 	struct pb_model_rec *next;
 	struct pb_client *client; /* NULL once it has gone: the record waits for its process to end */
 	uid_t uid;		  /* whose it is, also then */
+	uint32_t files;		  /* charged to the client */
 	uint32_t id;		  /* of the connection */
 	uint64_t request;
 	bool inspect_only;
@@ -140,6 +141,7 @@ struct pb_model_rec {
 	int forking; /* worker whose fork is under way, -1 none */
 	struct pb_worker_rec worker[PB_WORKERS_MAX];
 	struct pb_lane_rec *lanes;
+	uint64_t look_ns; /* when its lanes are to be looked at again */
 	uint64_t runs_seen;
 };
 
@@ -154,6 +156,7 @@ struct pb_client {
 	uint32_t next_model, next_lane;
 	uint32_t n_models;
 	uint64_t lane_bytes;
+	uint32_t files; /* descriptors that the broker holds, or will hold, for it */
 	struct pb_model_rec *models;
 };
 
@@ -174,9 +177,12 @@ struct pb_broker {
 	pid_t spawner_pid;
 	uint32_t next_spawn;
 	char *spawner_layers;
+	char *probe; /* what this machine can enforce: does not change, so it is looked at once */
 	struct pb_client *clients;
 	struct pb_model_rec *orphans; /* models without a client that still end */
 	struct pb_rx rx;
+	uint32_t files_max; /* descriptors that this process may have */
+	int spare_fd;	    /* given up for a moment to turn a connection away when there are no others */
 	uint64_t began_ns;
 };
 
@@ -199,6 +205,9 @@ void pb_log(const struct pb_broker *b, const char *fmt, ...) PB_PRINTF(2, 3);
 PB_CHECK pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err);
 void pb_client_close(struct pb_broker *b, struct pb_client *c);
 void pb_client_fail(struct pb_broker *b, struct pb_client *c, uint64_t request, const struct pt2box_error *e);
+/* LIMIT if @files more descriptors are more than its user's share of what the broker can have. */
+PB_CHECK pb_status pb_client_charge_files(struct pb_broker *b, struct pb_client *c, uint32_t files,
+					  struct pt2box_error *err);
 /* Send to a client; a client that does not read loses its connection (later: the handler may still use @c). */
 void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds);
 

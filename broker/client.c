@@ -176,6 +176,19 @@ static unsigned count_uid(const struct pb_broker *b, uid_t uid)
 	return n;
 }
 
+pb_status pb_client_charge_files(struct pb_broker *b, struct pb_client *c, uint32_t files, struct pt2box_error *err)
+{
+	/* A quarter: so that it takes several users to use them up, not one. An embedded broker has but one. */
+	uint32_t held = 0, share = b->config.embedded_fd < 0 ? b->files_max / 4 : b->files_max - b->files_max / 16;
+
+	for (const struct pb_client *o = b->clients; o; o = o->next)
+		held += o->uid == c->uid ? o->files : 0;
+	if (files > share || held > share - files)
+		return pb_error_set(err, PT2BOX_LIMIT, "a user may hold %u descriptors of the broker's", share);
+	c->files += files;
+	return PT2BOX_OK;
+}
+
 pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int fd = fd_take;

@@ -10,6 +10,9 @@
 
 /* How often lanes are looked at while they are open: half of what a deadline may be late. */
 #define WATCH_NS 20000000u
+/* Descriptors of the broker's. */
+#define LANE_FILES 4
+#define SEGMENT_FILES 2
 
 struct pb_lane_rec *pb_lanes_find(struct pb_client *c, uint64_t id)
 {
@@ -37,13 +40,24 @@ static uint64_t round_bytes(uint64_t want)
 	return b;
 }
 
-static pb_status charge(struct pb_client *c, uint64_t bytes, struct pt2box_error *err)
+static pb_status charge(struct pb_broker *b, struct pb_client *c, uint64_t bytes, uint32_t files,
+			struct pt2box_error *err)
 {
+	pb_status st;
+
 	if (bytes > PB_LANE_BYTES_PER_CLIENT - c->lane_bytes)
 		return pb_error_set(err, PT2BOX_LIMIT, "lanes of one connection may hold %llu bytes",
 				    (unsigned long long)PB_LANE_BYTES_PER_CLIENT);
-	c->lane_bytes += bytes;
-	return PT2BOX_OK;
+	st = pb_client_charge_files(b, c, files, err);
+	if (!st)
+		c->lane_bytes += bytes;
+	return st;
+}
+
+static void discharge(struct pb_client *c, uint64_t bytes, uint32_t files)
+{
+	c->lane_bytes -= bytes;
+	c->files -= files;
 }
 
 static void free_segment(struct pb_segment_rec *s)
@@ -58,6 +72,7 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 	struct pb_model_rec *m = l->model;
 	struct pb_msg_detach d = {.lane = l->id};
 	struct pb_lane_rec **p = &m->lanes;
+	uint32_t files = LANE_FILES;
 
 	while (*p && *p != l)
 		p = &(*p)->next;
@@ -65,14 +80,15 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 		*p = l->next;
 	if (m->state == PB_M_READY)
 		pb_workers_send(b, m, PB_MSG_detach, &d, NULL, 0);
-	if (m->client)
-		m->client->lane_bytes -= l->bytes;
 	while (l->segments) {
 		struct pb_segment_rec *s = l->segments;
 
 		l->segments = s->next;
+		files += SEGMENT_FILES;
 		free_segment(s);
 	}
+	if (m->client)
+		discharge(m->client, l->bytes, files);
 	pb_lane_unmap(&l->lane);
 	pb_close_fd(&l->up_rw);
 	pb_close_fd(&l->up_ro);
@@ -159,7 +175,8 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	}
 	geo.slot_bytes = pb_lane_slot_bytes((uint32_t)m->n_inputs, (uint32_t)m->n_outputs);
 	l = calloc(1, sizeof(*l));
-	if (!l || count_lanes(m) >= PB_LANES_PER_MODEL || charge(c, geo.up_bytes + geo.down_bytes, &e)) {
+	if (!l || count_lanes(m) >= PB_LANES_PER_MODEL ||
+	    charge(b, c, geo.up_bytes + geo.down_bytes, LANE_FILES, &e)) {
 		free(l);
 		fail_request(b, c, msg->request, PT2BOX_LIMIT, "no more lanes, or no more memory for lanes");
 		return;
@@ -204,7 +221,7 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	for (s = l->segments; s; s = s->next)
 		n += s->down == (msg->down != 0);
 	s = calloc(1, sizeof(*s));
-	if (!s || n >= PB_LANE_SEGMENTS_MAX || charge(c, bytes, &e)) {
+	if (!s || n >= PB_LANE_SEGMENTS_MAX || charge(b, c, bytes, SEGMENT_FILES, &e)) {
 		free(s);
 		fail_request(b, c, msg->request, PT2BOX_LIMIT, "the lane cannot grow further");
 		return;
@@ -220,7 +237,7 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 		pb_client_fail(b, c, msg->request, &e);
 		l->segments = s->next;
 		l->bytes -= bytes;
-		c->lane_bytes -= bytes;
+		discharge(c, bytes, SEGMENT_FILES);
 		free_segment(s);
 		return;
 	}
@@ -243,7 +260,7 @@ void pb_lanes_close_segment(struct pb_broker *b, struct pb_client *c, const stru
 			continue;
 		*p = s->next;
 		l->bytes -= s->bytes;
-		c->lane_bytes -= s->bytes;
+		discharge(c, s->bytes, SEGMENT_FILES);
 		free_segment(s);
 		pb_workers_send(b, l->model, PB_MSG_detach_segment, &d, NULL, 0);
 		return;
@@ -416,15 +433,18 @@ static void fail_stalled(struct pb_model_rec *m, uint64_t now)
 
 uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
-	uint64_t next = UINT64_MAX;
 	bool busy = false, stalled = false;
 
-	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+	if (!m->lanes)
+		return UINT64_MAX;
+	/* This is called after every event of anybody's: a thousand lanes must not be looked at that often. */
+	if (now < m->look_ns)
+		return m->look_ns;
+	m->look_ns = now + WATCH_NS;
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
 		for (uint32_t s = 0; s < l->lane.geo.slots; s++)
 			stalled |= watch_slot(b, l, s, now, &busy);
-		next = now + WATCH_NS;
-	}
 	if (stalled && !busy && kill_idlers(b, m, now))
 		fail_stalled(m, now);
-	return next;
+	return m->look_ns;
 }

@@ -184,12 +184,22 @@ static pb_status listen_on(const char *path, int *ret_fd, struct pt2box_error *e
 	return PT2BOX_OK;
 }
 
+/* Nothing is left to accept with: taken and closed, it does not wake us again and again. */
+static void turn_away(struct pb_broker *b, int listener)
+{
+	pb_close_fd(&b->spare_fd);
+	pb_close_fd(&(int){accept4(listener, NULL, NULL, SOCK_CLOEXEC)});
+	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void on_connect(struct pb_broker *b, struct pb_source *s, uint32_t events)
 {
 	struct pt2box_error e;
 	int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+		turn_away(b, s->fd);
 	if (fd >= 0 && pb_client_new(b, fd, &e))
 		pb_log(b, "connection refused: %s", e.text);
 }
@@ -242,7 +252,7 @@ static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events
 }
 
 /* Descriptors are what a broker has most of. */
-static void raise_files(void)
+static uint32_t raise_files(void)
 {
 	struct rlimit files;
 
@@ -250,6 +260,9 @@ static void raise_files(void)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return 1024;
+	return files.rlim_cur < INT32_MAX ? (uint32_t)files.rlim_cur : INT32_MAX;
 }
 
 static pb_status watch_signals(struct pb_broker *b, struct pt2box_error *err)
@@ -302,7 +315,8 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	if (!st)
 		st = pb_spawner_start(b->config.libexec, embedded ? NULL : b->config.socket_path, &sock,
 				      &b->spawner_pid, err);
-	raise_files();
+	b->files_max = raise_files();
+	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (!st)
 		st = pb_confine_broker(BROKER_UID, err);
 	if (st)

@@ -21,6 +21,7 @@
 #define LAST_WORDS 256 /* messages of the dead that are read */
 #define INTAKE_DEADLINE_NS (60ull * 1000000000u)
 #define ASK_AGAIN_NS 2000000u
+#define MODEL_FILES 12 /* of a model in the broker, besides one a worker */
 
 static const char *const phase_names[] = {
 	"starting the process", "closing the sandbox", "checking the code", "linking", "running constructors",
@@ -122,16 +123,17 @@ void pb_model_kill(struct pb_broker *b, struct pb_model_rec *m)
 
 void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 {
+	m->state = PB_M_ENDING;
+	while (m->lanes) /* while the client is there that they were charged to */
+		pb_lanes_free(b, m->lanes);
 	if (m->client) {
 		unlink_model(&m->client->models, m);
 		m->client->n_models--;
+		m->client->files -= m->files;
 		m->client = NULL;
 		m->next = b->orphans;
 		b->orphans = m;
 	}
-	m->state = PB_M_ENDING;
-	while (m->lanes)
-		pb_lanes_free(b, m->lanes);
 	if (m->spawn_id) {
 		pb_model_kill(b, m); /* the record goes when the process has */
 		return;
@@ -299,6 +301,7 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	PB_CLEANUP(pb_close_fd) int fd = fd_take;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_model_rec *m;
+	uint32_t files = MODEL_FILES + (uint32_t)opt->runners;
 	unsigned starts;
 
 	if (check_file(fd, "the package", &e)) {
@@ -315,12 +318,18 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 		pb_client_fail(b, c, opt->request, &e);
 		return;
 	}
+	if (pb_client_charge_files(b, c, files, &e)) {
+		pb_client_fail(b, c, opt->request, &e);
+		return;
+	}
 	m = model_new(c, opt->request);
 	if (!m) {
+		c->files -= files;
 		pb_error_set(&e, PT2BOX_NO_MEMORY, "the broker has no memory for a model");
 		pb_client_fail(b, c, opt->request, &e);
 		return;
 	}
+	m->files = files;
 	m->opt = *opt;
 	m->inspect_only = inspect;
 	m->package_fd = pb_take_fd(&fd);
@@ -871,8 +880,11 @@ uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now
 		return m->deadline_ns;
 	}
 	if (m->state == PB_M_BROKEN) {
-		pb_lanes_fail_all(m, m->fail_status, m->fail_signal, m->fail_text);
-		return m->lanes ? now + 20000000u : UINT64_MAX;
+		if (m->lanes && now >= m->look_ns) {
+			pb_lanes_fail_all(m, m->fail_status, m->fail_signal, m->fail_text);
+			m->look_ns = now + 20000000u;
+		}
+		return m->lanes ? m->look_ns : UINT64_MAX;
 	}
 	if (waits && now >= m->deadline_ns) {
 		overrun(b, m);

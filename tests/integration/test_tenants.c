@@ -130,6 +130,46 @@ static void test_flood_of_loads(void **state)
 	expect_answers(flood_with(flood_loads));
 }
 
+/* A question that costs the broker much, as often as the socket takes it. */
+static void flood_doctor(void)
+{
+	struct pb_msg_doctor m = {.request = 1};
+	int fd = open_client();
+
+	for (int i = 0; i < 400; i++)
+		if (pb_send(fd, PB_MSG_doctor, &m, NULL, 0, NULL) != PT2BOX_OK || answer(fd, 5000) != PB_MSG_text)
+			_exit(1);
+}
+
+static void test_flood_of_questions(void **state)
+{
+	long began = test_now_ms();
+
+	(void)state;
+	expect_answers(flood_with(flood_doctor));
+	/* Looked at anew each time, it takes 4 ms and more. */
+	assert_true(CHECK_SANITIZED || test_now_ms() - began < 1500);
+}
+
+/* More connections than there are descriptors: the rest is closed, and the broker sleeps. */
+static void flood_connections(void)
+{
+	int fd[400];
+
+	for (int i = 0; i < 400; i++)
+		fd[i] = open_client();
+	sleep(1);
+	for (int i = 0; i < 400; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+}
+
+static void test_flood_of_connections(void **state)
+{
+	(void)state;
+	expect_answers(flood_with(flood_connections));
+}
+
 static int begin(void **state)
 {
 	struct test_paths paths;
@@ -153,6 +193,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_flood_of_loads),
+		cmocka_unit_test(test_flood_of_questions),
+		cmocka_unit_test(test_flood_of_connections),
 	};
 
 	return cmocka_run_group_tests_name("tenants", tests, begin, end);
