@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Convolution: the operator of the C ABI (conv.c) and, for it, the geometry that the kernels in
- * conv_gemm.c and conv_direct.c work on. One to three spatial dimensions are always seen as three
+ * Convolution: the operator of the C ABI (conv.c) and, for it, the geometry that the loops in
+ * conv_tiles.c, conv_gemm.c and conv_direct.c work on. One to three spatial dimensions are always seen as three
  * (depth, height, width).
  */
 #ifndef PT2BOX_RUNTIME_OPS_CONV_H

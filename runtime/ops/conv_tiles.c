@@ -25,8 +25,9 @@
 
 /* The positions of one tile. */
 struct spot {
-	int64_t at;
-	int64_t src; /* of the first, in the image */
+	int64_t at;	    /* the first, in the output */
+	int64_t x;	    /* offset in the image */
+	const int64_t *row; /* and, from there, of each position */
 	int64_t rows;
 };
 
@@ -190,21 +191,27 @@ static void choose_tile(struct job *job)
 	job->max_rows = min64(rows_limit(job->vecs), PB_TILE_ANY_ROWS);
 }
 
+static struct spot spot_at(const struct job *job, int64_t run, int64_t i, int64_t rows)
+{
+	const int64_t line = run / job->c->out[2], height = job->c->out[1];
+
+	if (!job->tall)
+		return (struct spot){run + i, 0, job->position + run + i, rows};
+	return (struct spot){run + i, row_offset(job, line / height, line % height) + i * job->step,
+			     job->position, rows};
+}
+
 /* Tiles of as equal height as possible. */
 static int64_t make_spots(struct job *job)
 {
-	const int64_t *out = job->c->out;
 	int64_t n = 0;
 
 	for (int64_t run = 0; run < job->positions; run += job->run) {
-		const int64_t line = run / out[2];
-		const int64_t src = job->tall ? row_offset(job, line / out[1], line % out[1]) : 0;
-
 		for (int64_t i = 0; i < job->run; n++) {
 			const int64_t left = job->run - i;
 			const int64_t rows = div_up(left, div_up(left, job->max_rows));
 
-			job->spots[n] = (struct spot){run + i, src + i * job->step, rows};
+			job->spots[n] = spot_at(job, run, i, rows);
 			i += rows;
 		}
 	}
@@ -285,8 +292,8 @@ static void run_chunk(const struct job *job, const struct block *b, struct pb_co
 	for (int64_t i = b->first; i < b->first + b->n; i++) {
 		const struct spot *s = &job->spots[i];
 
-		t->x = job->image.x + (job->tall ? s->src : 0);
-		t->row = job->position + (job->tall ? 0 : s->at);
+		t->x = job->image.x + s->x;
+		t->row = s->row;
 		t->init = init + (s->at - at0) * t->init_row;
 		t->out = out + (s->at - at0) * t->out_row;
 		pb_gemm_isa()->conv_tile(t, (int)s->rows, vecs);

@@ -121,7 +121,7 @@ static void pack_panel(const struct pb_gemm_in *b, int64_t k0, int64_t kc, int64
 	else if (b->dtype != PB_RT_F32)
 		pack_panel16(b, k0, kc, j0, nv, isa->nr[0], dst);
 	else if (b->rs == 1 && nv == isa->nr[0])
-		isa->transpose_panel(dst, (const float *)b->p + k0 + j0 * b->cs, b->cs, kc);
+		isa->transpose(dst, nv, at(b, k0, j0), b->cs, nv, kc);
 	else
 		pack_panel32(b, k0, kc, j0, nv, isa->nr[0], dst);
 }

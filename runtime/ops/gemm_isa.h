@@ -87,9 +87,6 @@ struct pb_gemm_isa {
 	/* y[c] = bias[c] + sum over t of w[t][c] * x[t][c]; bias may be NULL */
 	void (*taps_channels)(float *y, const float *const *x, const float *const *w, int64_t taps,
 			      const float *bias, int64_t n);
-	/* dst rows of NR columns from a row-major [n][k] source: dst[p * nr + j] = src[j * ld + p]
-	 */
-	void (*transpose_panel)(float *dst, const float *src, int64_t ld, int64_t k);
 	/* dst[j * dst_row + i] = src[i * src_row + j] */
 	void (*transpose)(float *dst, int64_t dst_row, const float *src, int64_t src_row,
 			  int64_t rows, int64_t cols);
