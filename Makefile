@@ -121,6 +121,7 @@ FORCE:
 PLACED := $(call obj,$(shell grep -ls PB_LIBEXEC_DIR broker/*.c client/*.c client/cmd/*.c))
 $(PLACED): private COMMON += -DPB_LIBEXEC_DIR='"$(PRIVATE)"'
 $(PLACED): $(B)/places
+$(if $(lint),$(B)/obj/runtime/ops/%.o: private CC := $(HOSTCC)) # not analysed: see tools/lint.sh
 $(B)/obj/runtime/%.o: private OPT := $(if $(san),-O1,-O3)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -267,7 +268,7 @@ install: all ## honours DESTDIR and prefix
 	install -m755 $(B)/pt2box $(DESTDIR)$(bindir)/
 	install -m755 $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(DESTDIR)$(PRIVATE)/
 	install -m644 $(B)/libexec/libtorch_cpu.so $(DESTDIR)$(PRIVATE)/
-	ln -sf $(PRIVATE)/pt2boxd $(DESTDIR)$(bindir)/pt2boxd
+	ln -srf $(DESTDIR)$(PRIVATE)/pt2boxd $(DESTDIR)$(bindir)/pt2boxd
 	install -m644 $(B)/libpt2box.a $(DESTDIR)$(libdir)/
 	install -m755 $(B)/libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/
 	ln -sf libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/libpt2box.so.$(SOMAJOR)

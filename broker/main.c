@@ -2,6 +2,7 @@
 /*
  * pt2boxd, the broker: options -> listen -> spawner -> drop privileges -> loop -> tear down.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -294,8 +295,10 @@ static void on_parent(struct pb_broker *b, struct pb_source *s, uint32_t events)
  */
 static pb_status watch_parent(struct pb_broker *b, struct pt2box_error *err)
 {
-	pid_t pid = b->clients->pid;
+	pid_t pid;
 
+	assert(b->clients); /* the embedded one was added just before */
+	pid = b->clients->pid;
 	b->parent = (struct pb_source){(int)syscall(SYS_pidfd_open, pid, 0), on_parent, NULL};
 	if (b->parent.fd < 0 && errno == ESRCH)
 		return pb_error_set(err, PT2BOX_BROKER_LOST, "process %d, which wanted a broker, is gone", pid);

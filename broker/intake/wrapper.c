@@ -340,7 +340,7 @@ static void on_handle(struct scan *s, struct pb_cursor c)
 	s->cur = NULL;
 	if (!pb_take(&c, "ConstantHandle ") || !pb_take_word(&c, &var) || !pb_take(&c, " = ConstantHandle("))
 		return;
-	if (!take_index(&c, "input_handles", s->n_draft, &i))
+	if (!s->draft || !take_index(&c, "input_handles", s->n_draft, &i))
 		return; /* checks of outputs, in debug builds */
 	if (s->draft[i].var.n) {
 		s->bad_inputs = true;
@@ -439,7 +439,7 @@ static void on_bound(struct scan *s, struct pb_cursor c)
 
 static void on_if(struct scan *s, struct pb_cursor c)
 {
-	struct pb_cursor t = c;
+	struct pb_cursor t;
 	int64_t v;
 
 	if (!s->cur || !pb_take(&c, "if ("))
@@ -584,7 +584,7 @@ static bool finish_input(const struct draft *d, struct pb_sig_input *ret)
 static void finish_inputs(struct scan *s)
 {
 	struct pb_wrapper *w = s->w;
-	bool ok = w->has_counts && !s->bad_inputs;
+	bool ok = w->has_counts && !s->bad_inputs && s->draft;
 
 	for (uint32_t i = 0; i < w->n_inputs && ok; i++)
 		ok = finish_input(&s->draft[i], &w->inputs[i]);

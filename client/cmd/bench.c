@@ -270,6 +270,7 @@ static pb_status bench(struct bench *b, struct client *k, struct pt2box_error *e
 {
 	pb_status st = PT2BOX_OK;
 
+	k[0].b = b; /* there is one at least */
 	for (uint32_t i = 0; i < b->o->clients && !st; i++) {
 		st = client_init(&k[i], b);
 		/* The first one is there to give the first result. */

@@ -68,7 +68,7 @@ static int iter_compare(const struct pb_iter *it, int a, int b)
 
 void pb_iter_output(const struct pb_iter *it, int64_t *ret_strides)
 {
-	int perm[PB_RT_MAX_DIMS];
+	int perm[PB_RT_MAX_DIMS] = {0};
 	bool inverted = true;
 	int64_t step = 1;
 
