@@ -54,7 +54,8 @@ struct pb_segment_rec {
 
 /* What the broker has seen in a slot, with its own clock. */
 struct pb_slot_watch {
-	uint32_t seq;	     /* 0: nothing waits */
+	uint32_t seq;	     /* last seen to wait; 0: none */
+	bool waits;	     /* not answered at the last look */
 	uint32_t worker;     /* last seen with it */
 	uint64_t seen_ns;    /* first sight of the request */
 	uint64_t claimed_ns; /* first sight of a claim; 0: none yet */

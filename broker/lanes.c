@@ -367,12 +367,12 @@ static bool is_stalled(const struct pb_lane_rec *l, const struct pb_slot_watch *
 {
 	int64_t limit = l->model->run_deadline_ms;
 
-	return w->seq && !w->claimed_ns && limit >= 0 && now >= w->seen_ns + (uint64_t)limit * 1000000u;
+	return w->waits && !w->claimed_ns && limit >= 0 && now >= w->seen_ns + (uint64_t)limit * 1000000u;
 }
 
 /*
  * First sight of a claimed slot starts its clock, and nothing that a worker writes stops it but the answer: a claim that
- * is moved about or taken back runs on. Returns whether the slot waits and nobody has ever claimed it.
+ * is moved about or taken back runs on, and so does one whose answer is taken back. Returns whether the slot waits and nobody has ever claimed it.
  */
 static bool watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, uint64_t now, bool *ret_busy)
 {
@@ -381,12 +381,11 @@ static bool watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot
 	struct pb_lane_peek p;
 
 	pb_lane_look(&l->lane, slot, &p);
-	if (!p.pending) {
-		w->seq = 0;
+	w->waits = p.pending;
+	if (!p.pending)
 		return false;
-	}
 	if (w->seq != p.seq)
-		*w = (struct pb_slot_watch){.seq = p.seq, .seen_ns = now};
+		*w = (struct pb_slot_watch){.seq = p.seq, .waits = true, .seen_ns = now};
 	if (p.claimed) {
 		w->worker = p.worker;
 		if (!w->claimed_ns)

@@ -338,6 +338,12 @@ static int attack(void)
 					down_slot(l, i)->claim = (uint64_t)(seq + k) << 32 | 63;
 		d->claim = (uint64_t)(seq + 1) << 32 | 63;
 		return 0;
+	case 34: /* an answer that is there only while the client sleeps, which looks every 100 ms, and nobody wakes it */
+		d->len = 0;
+		for (int ms = 0;; ms += 5) {
+			d->done = ms % 100 >= 40 && ms % 100 < 65 ? seq : seq - 1;
+			futex_sleep_ms(5);
+		}
 	default:
 		return 1;
 	}

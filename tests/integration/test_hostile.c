@@ -587,6 +587,7 @@ static const struct lie lies[] = {
 	{31, "wakes in a storm, no answer", S(MODEL_TIMEOUT), false},
 	{32, "takes its claim back all the time", S(MODEL_TIMEOUT) | S(MODEL_PROTOCOL), false},
 	{33, "claims of the future", S(OK), true},
+	{34, "an answer that comes and goes", S(MODEL_TIMEOUT) | BAD, true},
 };
 
 static void tell_lie(const struct lie *l)
