@@ -11,6 +11,7 @@
 
 #include "broker/intake/fileio.h"
 #include "ipc/checked.h"
+#include "ipc/safetensors_dtype.h"
 
 #define BUFFER (256u << 10)
 
@@ -30,26 +31,6 @@ struct file {
 static pb_status malformed(struct pt2box_error *err, const char *text)
 {
 	return pb_error_set(err, PT2BOX_PKG_REJECTED, "const.format: the constants file %s", text);
-}
-
-static int32_t dtype_of(const char *name)
-{
-	static const struct {
-		const char *name;
-		int32_t dtype;
-	} rows[] = {
-		{"F64", PT2BOX_FLOAT64},	{"F32", PT2BOX_FLOAT32},	 {"F16", PT2BOX_FLOAT16},
-		{"BF16", PT2BOX_BFLOAT16},	{"I64", PT2BOX_INT64},	 {"I32", PT2BOX_INT32},
-		{"I16", PT2BOX_INT16},	{"I8", PT2BOX_INT8},	 {"U8", PT2BOX_UINT8},
-		{"U16", PT2BOX_UINT16},	{"U32", PT2BOX_UINT32},	 {"U64", PT2BOX_UINT64},
-		{"BOOL", PT2BOX_BOOL},	{"C64", PT2BOX_COMPLEX64}, {"F8_E4M3", PT2BOX_FLOAT8_E4M3FN},
-		{"F8_E5M2", PT2BOX_FLOAT8_E5M2},
-	};
-
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (strcmp(rows[i].name, name) == 0)
-			return rows[i].dtype;
-	return -1;
 }
 
 static pb_status open_file(struct file *f, struct pt2box_error *err)
@@ -95,7 +76,7 @@ static bool read_tensor(const struct file *f, json_t *o, struct tensor *t)
 	uint64_t n = 1;
 	size_t i;
 
-	t->dtype = dtype ? dtype_of(dtype) : -1;
+	t->dtype = dtype ? pb_dtype_from_safetensors(dtype) : -1;
 	t->shape = json_object_get(o, "shape");
 	if (t->dtype < 0 || !json_is_array(t->shape) || json_array_size(t->shape) > PT2BOX_MAX_DIMS ||
 	    json_array_size(offsets) != 2 || begin < 0 || end < begin || (uint64_t)end > f->bytes)

@@ -8,18 +8,7 @@
 #include <string.h>
 
 #include "ipc/checked.h"
-
-static const struct {
-	const char *name;
-	int32_t dtype;
-} dtypes[] = {
-	{"BOOL", PT2BOX_BOOL},	     {"U8", PT2BOX_UINT8},		  {"I8", PT2BOX_INT8},
-	{"I16", PT2BOX_INT16},	     {"U16", PT2BOX_UINT16},		  {"I32", PT2BOX_INT32},
-	{"U32", PT2BOX_UINT32},	     {"I64", PT2BOX_INT64},		  {"U64", PT2BOX_UINT64},
-	{"F16", PT2BOX_FLOAT16},     {"BF16", PT2BOX_BFLOAT16},		  {"F32", PT2BOX_FLOAT32},
-	{"F64", PT2BOX_FLOAT64},     {"C64", PT2BOX_COMPLEX64},		  {"F8_E5M2", PT2BOX_FLOAT8_E5M2},
-	{"F8_E4M3", PT2BOX_FLOAT8_E4M3FN},
-};
+#include "ipc/safetensors_dtype.h"
 
 /* ---- read ---- */
 
@@ -45,23 +34,12 @@ static bool take_shape(struct pb_array *a, const json_t *shape)
 	return pb_array_measure(a, false);
 }
 
-static bool take_dtype(struct pb_array *a, const json_t *v)
-{
-	const char *text = json_string_value(v);
-
-	for (size_t i = 0; text && i < sizeof(dtypes) / sizeof(dtypes[0]); i++)
-		if (strcmp(text, dtypes[i].name) == 0) {
-			a->dtype = dtypes[i].dtype;
-			return true;
-		}
-	return false;
-}
-
 static pb_status take_tensor(struct pb_array_file *f, const char *name, const json_t *v, uint64_t data_at,
 			     struct pt2box_error *err)
 {
 	const json_t *span = json_object_get(v, "data_offsets"), *from = json_array_get(span, 0),
 		     *to = json_array_get(span, 1);
+	const char *dtype = json_string_value(json_object_get(v, "dtype"));
 	struct pb_array *a;
 
 	if (f->n == PB_ARRAYS_MAX)
@@ -69,7 +47,8 @@ static pb_status take_tensor(struct pb_array_file *f, const char *name, const js
 	a = pb_array_file_add(f);
 	if (!a || !(a->name = strdup(name)))
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
-	if (!take_dtype(a, json_object_get(v, "dtype")))
+	a->dtype = dtype ? pb_dtype_from_safetensors(dtype) : -1;
+	if (a->dtype < 0)
 		return bad(f, name, "its dtype is not one of a tensor", err);
 	if (!take_shape(a, json_object_get(v, "shape")))
 		return bad(f, name, "its shape cannot be used", err);
@@ -165,14 +144,6 @@ pb_status pb_safetensors_open(struct pb_array_file *f, struct pt2box_error *err)
 
 /* ---- write ---- */
 
-static const char *dtype_text(int32_t dtype)
-{
-	for (size_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++)
-		if (dtypes[i].dtype == dtype)
-			return dtypes[i].name;
-	return NULL;
-}
-
 static uint64_t bytes_of(const struct pb_array_view *v)
 {
 	uint64_t n = pt2box_dtype_size(v->dtype);
@@ -188,7 +159,7 @@ static json_t *describe(const struct pb_array_view *v, uint64_t at)
 
 	for (int32_t d = 0; d < v->ndim; d++)
 		json_array_append_new(shape, json_integer(v->sizes[d]));
-	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(v->dtype), "shape", shape, "data_offsets",
+	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", pb_dtype_safetensors_name(v->dtype), "shape", shape, "data_offsets",
 			 (json_int_t)at, (json_int_t)(at + bytes_of(v)));
 }
 
@@ -202,7 +173,7 @@ pb_status pb_safetensors_write(struct pb_sink *s, const struct pb_array_view *v,
 	size_t len, pad;
 
 	for (size_t i = 0; i < n; i++) {
-		if (!dtype_text(v[i].dtype)) {
+		if (!pb_dtype_safetensors_name(v[i].dtype)) {
 			json_decref(root);
 			return pb_error_set(err, PT2BOX_USAGE, "%s is %s, which safetensors cannot hold: write .npz",
 					    v[i].name, pt2box_dtype_name(v[i].dtype));

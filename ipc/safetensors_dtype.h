@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Element types as the headers of safetensors files name them. */
+#ifndef PT2BOX_IPC_SAFETENSORS_DTYPE_H
+#define PT2BOX_IPC_SAFETENSORS_DTYPE_H
+
+#include <stdint.h>
+
+/* "F32" -> PT2BOX_FLOAT32; -1 if unknown. */
+int32_t pb_dtype_from_safetensors(const char *name);
+/* NULL: the format does not have it. */
+const char *pb_dtype_safetensors_name(int32_t dtype);
+
+#endif
