@@ -52,13 +52,6 @@ const char *pb_role_name(enum pb_role role)
 	return names[role];
 }
 
-const char *pb_state_name(enum pb_state state)
-{
-	static const char *const names[] = {"any", "new", "ready"};
-
-	return names[state];
-}
-
 /* ---- encode ---- */
 
 struct out {

@@ -85,7 +85,6 @@ const struct pb_msg_row *pb_msg_rows(size_t *ret_n);
 /* NULL if there is no such message. */
 const struct pb_msg_row *pb_msg_row(uint64_t id);
 const char *pb_role_name(enum pb_role role);
-const char *pb_state_name(enum pb_state state);
 
 /* Room for any decoded message. */
 union pb_msg {
