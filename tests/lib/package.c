@@ -8,6 +8,8 @@
 #include <string.h>
 #include <zip.h>
 
+#include "client/cmd/array.h"
+
 #define STEM "chostilehostilehostilehostilehostilehostilehostilehos"
 
 static const char wrapper_head[] =
@@ -174,54 +176,27 @@ int test_package_write(const char *path, const struct test_package *p)
 
 /* ---- npz ---- */
 
-static bool parse_header(const char *h, struct test_array *a)
-{
-	const char *descr = strstr(h, "'descr': '"), *shape = strstr(h, "'shape': (");
-
-	if (!descr || !shape || strstr(h, "'fortran_order': True"))
-		return false;
-	snprintf(a->descr, sizeof(a->descr), "%.*s", (int)strcspn(descr + 10, "'"), descr + 10);
-	for (const char *p = shape + 10; *p && *p != ')' && a->ndim < 16;) {
-		char *end;
-		long v = strtol(p, &end, 10);
-
-		if (end == p)
-			break;
-		a->shape[a->ndim++] = v;
-		p = end + strspn(end, ", ");
-	}
-	return true;
-}
-
 struct test_array *test_npz_first(const char *path)
 {
+	struct pb_array_file *file = NULL;
+	const struct pb_array *from;
 	struct test_array *a = NULL;
-	zip_t *z = zip_open(path, ZIP_RDONLY, NULL);
-	zip_file_t *f = z ? zip_fopen_index(z, 0, 0) : NULL;
-	unsigned char head[10];
-	zip_stat_t sb;
-	char text[4096];
-	size_t n, at;
+	struct pt2box_error e;
 
-	if (!f || zip_stat_index(z, 0, 0, &sb) != 0 || zip_fread(f, head, 10) != 10 || head[6] != 1)
+	if (pb_array_file_open(path, &file, &e) || pb_array_file_count(file) == 0)
 		goto out;
-	n = head[8] | (size_t)head[9] << 8;
-	at = 10 + n;
-	if (n >= sizeof(text) || at > sb.size || zip_fread(f, text, n) != (zip_int64_t)n)
-		goto out;
-	text[n] = '\0';
-	a = calloc(1, sizeof(*a) + sb.size - at);
+	from = pb_array_file_get(file, 0);
+	a = calloc(1, sizeof(*a) + from->bytes);
 	if (!a)
 		goto out;
-	a->bytes = sb.size - at;
-	if (!parse_header(text, a) || zip_fread(f, a->data, a->bytes) != (zip_int64_t)a->bytes) {
+	a->ndim = from->ndim;
+	memcpy(a->shape, from->sizes, sizeof(a->shape));
+	a->bytes = from->bytes;
+	if (pb_array_file_read(file, 0, a->data, &e)) {
 		free(a);
 		a = NULL;
 	}
 out:
-	if (f)
-		zip_fclose(f);
-	if (z)
-		zip_discard(z);
+	pb_array_file_free(file);
 	return a;
 }

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* One input float32[16], one output; as tests/hostile/base.h has it. */
 struct test_package {
@@ -18,11 +19,10 @@ struct test_package {
 /* Write @p to @path, entries stored. Returns 0, or -1 with a line on stderr. */
 int test_package_write(const char *path, const struct test_package *p);
 
-/* The first array of an .npz, whole and contiguous; malloc'd. NULL on any fault. Shape and dtype as written in it. */
+/* The first array of a file, in its own layout; malloc'd. NULL on any fault. */
 struct test_array {
-	char descr[8]; /* "<f4" */
 	int ndim;
-	long shape[16];
+	int64_t shape[16];
 	size_t bytes;
 	unsigned char data[];
 };
