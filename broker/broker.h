@@ -19,7 +19,6 @@
 
 #include "ipc/board.h"
 #include "ipc/lane.h"
-#include "ipc/manifest.h"
 #include "ipc/socket.h"
 
 #define PB_LANE_SLOTS 16
@@ -111,7 +110,8 @@ struct pb_model_rec {
 
 	int package_fd, constants_fd;
 	int out_model, out_constants, out_manifest; /* memfds, sealed after intake */
-	struct pb_manifest *manifest;
+	char model_name[256];	  /* as the package says */
+	uint32_t team;		  /* threads that its code asks for */
 	char backend[16];
 
 	uint32_t spawn_id; /* 0: no process */

@@ -89,7 +89,8 @@ static void describe(struct pb_broker *b, struct pb_client *c, const struct pb_m
 	struct pb_model_rec *model = pb_model_find(c, m->model);
 	struct pb_msg_inspected r = {.request = m->request};
 
-	if (!model || model->out_manifest < 0)
+	/* Until intake has ended, it is written, and not sealed. */
+	if (!model || model->state < PB_M_LOADING || model->out_manifest < 0)
 		not_found(b, c, m->request, "model");
 	else
 		pb_client_send(c, PB_MSG_inspected, &r, &model->out_manifest, 1);

@@ -35,7 +35,7 @@ static const char usage[] =
 	"                       $XDG_RUNTIME_DIR/pt2box.sock otherwise)\n"
 	"  --load-deadline MS   for loading a package (default 60000)\n"
 	"  --run-deadline MS    for one run (default 60000; -1: none)\n"
-	"  --memory BYTES       limit of each worker (default 8 GiB)\n"
+	"  --memory BYTES       limit of each worker (default 8 GiB); clients may ask for less\n"
 	"  --verbose            say what happens on stderr\n"
 	"  --help, --version\n";
 

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "broker/broker.h"
+#include "ipc/manifest.h"
 
 #define RESTARTS_MAX 5
 #define TEAM_MAX 1024
@@ -106,7 +107,6 @@ static void model_free(struct pb_broker *b, struct pb_model_rec *m)
 		pb_close_fd(fds[i]);
 	if (m->board)
 		munmap(m->board, PB_BOARD_BYTES);
-	pb_manifest_free(m->manifest);
 	free(m->layers);
 	free(m);
 }
@@ -341,6 +341,12 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	}
 }
 
+/* What the operator set is the most that a tenant gets; of an embedded broker the client is the operator. */
+static bool is_too_much(const struct pb_broker *b, const struct pb_msg_load *m)
+{
+	return b->config.embedded_fd < 0 && m->memory_bytes > b->config.memory_bytes;
+}
+
 static bool one_of(const char *s, const char *const *list)
 {
 	for (; *list; list++)
@@ -349,7 +355,7 @@ static bool one_of(const char *s, const char *const *list)
 	return false;
 }
 
-static pb_status check_options(const struct pb_msg_load *m, struct pt2box_error *err)
+static pb_status check_options(const struct pb_broker *b, const struct pb_msg_load *m, struct pt2box_error *err)
 {
 	static const char *const backends[] = {"auto", "native", "torch", NULL};
 	static const char *const profiles[] = {"default", "strict", NULL};
@@ -364,6 +370,9 @@ static pb_status check_options(const struct pb_msg_load *m, struct pt2box_error 
 		return pb_error_set(err, PT2BOX_USAGE, "runners must be 1 to %d", PB_WORKERS_MAX);
 	if (m->load_deadline_ms < 0 || m->run_deadline_ms < -1)
 		return pb_error_set(err, PT2BOX_USAGE, "a deadline must be positive");
+	if (is_too_much(b, m))
+		return pb_error_set(err, PT2BOX_LIMIT, "a worker may have at most %llu bytes here",
+				    (unsigned long long)b->config.memory_bytes);
 	return PT2BOX_OK;
 }
 
@@ -371,7 +380,7 @@ void pb_model_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
-	if (check_options(m, &e)) {
+	if (check_options(b, m, &e)) {
 		close(package_fd_take);
 		pb_client_fail(b, c, m->request, &e);
 		return;
@@ -433,9 +442,8 @@ static pb_status decode_result(const struct pb_model_rec *m, struct pt2box_error
 }
 
 /* Native wants every import; what is absent is named. */
-static pb_status choose_backend(struct pb_model_rec *m, struct pt2box_error *err)
+static pb_status choose_backend(struct pb_model_rec *m, const struct pb_manifest *mf, struct pt2box_error *err)
 {
-	const struct pb_manifest *mf = m->manifest;
 	char list[360] = "";
 	uint32_t n = 0;
 
@@ -488,10 +496,8 @@ static int64_t deadline_of(int64_t asked, int64_t fallback)
  */
 static uint64_t tasks_of(const struct pb_model_rec *m, uint64_t threads)
 {
-	uint64_t team = m->manifest->openmp_threads < TEAM_MAX ? m->manifest->openmp_threads : TEAM_MAX;
+	uint64_t team = m->team > threads ? m->team : threads;
 
-	if (team < threads)
-		team = threads;
 	return 4 + (m->n_workers + 1) * (team + 2);
 }
 
@@ -575,6 +581,7 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, int wait_st
 	PB_CLEANUP(pb_close_fd) int unused = -1;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_msg_inspected r = {.request = m->request};
+	struct pb_manifest *mf = NULL;
 	uint8_t *data = NULL;
 	size_t bytes;
 	pb_status st;
@@ -599,24 +606,29 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, int wait_st
 	if (!st)
 		st = pb_fd_slurp(m->out_manifest, PB_MANIFEST_MAX_BYTES, &data, &bytes, &e);
 	if (!st)
-		st = pb_manifest_decode(data, bytes, &m->manifest, &e);
+		st = pb_manifest_decode(data, bytes, &mf, &e);
 	free(data);
 	pb_close_fd(&m->package_fd);
 	pb_close_fd(&m->constants_fd);
 	if (!st && m->inspect_only) {
+		pb_manifest_free(mf);
 		pb_client_send(m->client, PB_MSG_inspected, &r, &m->out_manifest, 1);
 		pb_model_end(b, m);
 		return;
 	}
 	if (!st)
-		st = choose_backend(m, &e);
+		st = choose_backend(m, mf, &e);
 	if (!st) {
-		m->stateful = m->manifest->const_source == PB_CONSTS_EMBEDDED_RW;
+		m->stateful = mf->const_source == PB_CONSTS_EMBEDDED_RW;
 		m->copy_inputs = m->stateful; /* a repeat after a fault would count twice */
 		m->n_workers = m->stateful ? 1 : (uint32_t)m->opt.runners;
 		m->run_deadline_ms = deadline_of(m->opt.run_deadline_ms, b->config.run_deadline_ms);
+		m->team = mf->openmp_threads < TEAM_MAX ? mf->openmp_threads : TEAM_MAX;
+		snprintf(m->model_name, sizeof(m->model_name), "%s", mf->model_name);
 		st = start_template(b, m, &e);
 	}
+	/* A few kilobytes of package become 100 MB of it: not kept. */
+	pb_manifest_free(mf);
 	if (st)
 		load_failed(b, m, &e);
 }

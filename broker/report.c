@@ -69,9 +69,8 @@ static void layers_json(FILE *f, const char *report)
 
 static void cpu_features_json(FILE *f)
 {
-	static const char *sep = "";
+	const char *sep = "";
 
-	sep = "";
 	fputc('[', f);
 #define FEATURE(name)                                                                                                  \
 	do {                                                                                                           \
@@ -222,7 +221,7 @@ static void model_json(FILE *f, const struct pb_model_rec *m)
 	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
 		lanes++;
 	fprintf(f, "{\"id\":%u,\"name\":", m->id);
-	json_string(f, m->manifest ? m->manifest->model_name : m->opt.model);
+	json_string(f, m->model_name[0] ? m->model_name : m->opt.model);
 	fprintf(f, ",\"state\":\"%s\",\"backend\":\"%s\",\"profile\":\"%s\",\"stateful\":%s,\"copies_inputs\":%s",
 		state_name(m), m->backend, m->opt.profile, m->stateful ? "true" : "false",
 		m->copy_inputs ? "true" : "false");

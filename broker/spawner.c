@@ -21,9 +21,11 @@
 
 #include "broker/broker.h"
 #include "confine/confine.h"
+#include "ipc/checked.h"
 #include "ipc/fdmap.h"
 
 #define CHILDREN_MAX 1024
+_Static_assert(CHILDREN_MAX <= 4096, "uids of a spawner");
 #define FD_HIGH 200 /* descriptors on their way to their numbers wait above this */
 
 struct child {
@@ -143,10 +145,15 @@ static void start(struct spawner *s, const struct job *j)
 	(void)!pb_send(s->sock, PB_MSG_spawned, &m, NULL, 0, NULL);
 }
 
-static void identity_args(struct spawner *s, uint64_t id, char uid[16])
+/*
+ * As root every process gets a uid that nothing else has; in a user namespace there is only one. By place in the table,
+ * which is free again only when the whole namespace is: ids come round while old ones still live.
+ */
+static void identity_args(struct spawner *s, char uid[16])
 {
-	/* As root every process gets a uid that nothing else has; in a user namespace there is only one. */
-	snprintf(uid, 16, "%u", s->root ? s->uid_base + (uint32_t)(id % 4096) : 0);
+	const struct child *c = free_child(s);
+
+	snprintf(uid, 16, "%u", s->root && c ? s->uid_base + (uint32_t)(c - s->child) : 0);
 }
 
 static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
@@ -162,7 +169,7 @@ static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
 	/* No control group, which takes 10 ms to join: its filter lets it start nothing, its rlimits hold its memory. */
 
 	snprintf(max, sizeof(max), "%llu", (unsigned long long)m->max_bytes);
-	identity_args(s, m->id, uid);
+	identity_args(s, uid);
 	memcpy(j.target, target, sizeof(target));
 	start(s, &j);
 	if (!m->inspect)
@@ -184,9 +191,10 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	snprintf(tasks, sizeof(tasks), "%llu", (unsigned long long)m->tasks);
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
 	snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
-	identity_args(s, m->id, uid);
+	identity_args(s, uid);
 	/* The template and each worker: their own memory. */
-	j.limits.memory_bytes = m->memory_bytes * (m->runners + 1);
+	if (!pb_mul_u64(m->memory_bytes, m->runners + 1, &j.limits.memory_bytes) || j.limits.memory_bytes > INT64_MAX)
+		j.limits.memory_bytes = INT64_MAX; /* more than there is, but not what is left after an overflow */
 	j.limits.pids = (uint32_t)m->tasks;
 	memcpy(j.target, target, sizeof(target));
 	start(s, &j);
@@ -285,7 +293,7 @@ static _Noreturn void spawner_main(struct spawner *s)
 	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	s->root = pb_confine_has_rights();
-	s->uid_base = 0x60000000u + ((uint32_t)getpid() & 0xffff) * 4096;
+	s->uid_base = 0x60000000u + ((uint32_t)getpid() & 0xffff) * 4096; /* CHILDREN_MAX fit */
 	if (pb_confine_spawner(&e)) {
 		reply_failed(s, 0, &e);
 		_exit(1);

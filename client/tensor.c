@@ -97,7 +97,9 @@ pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes, const
 		memcpy(f->strides, strides, (size_t)ndim * sizeof(*strides));
 	else
 		pb_strides_contiguous(ndim, f->sizes, f->strides);
+	/* Strides of 0 let a model name more elements than any memory holds: who copies them multiplies. */
 	if (!pb_numel(ndim, f->sizes, &f->numel) ||
+	    (uint64_t)f->numel > INT64_MAX / pt2box_dtype_size(dtype) ||
 	    !pb_tensor_extent(ndim, f->sizes, f->strides, pt2box_dtype_size(dtype), ret_bytes)) {
 		free(t);
 		return pb_error_set(err, PT2BOX_BAD_TENSOR, "a tensor too large for any memory");

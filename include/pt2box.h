@@ -176,7 +176,7 @@ PT2BOX_API void pt2box_free_text(char *text);
  * @load_deadline_ms: milliseconds from spawn until the model is ready; 0: the broker's default
  * @run_deadline_ms:  milliseconds of one run; 0: the broker's default, -1: none
  * @explain:          name the system call of a model that is killed by its filter (slower)
- * @memory_bytes:     limit of each worker; 0: the broker's default
+ * @memory_bytes:     limit of each worker; 0: the broker's default, which is also the most that a served broker gives
  * @constants_fd:     a safetensors file with the constants of a package that has none inside; -1: none. Borrowed
  */
 struct pt2box_load_options {

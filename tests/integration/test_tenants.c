@@ -170,6 +170,39 @@ static void test_flood_of_connections(void **state)
 	expect_answers(flood_with(flood_connections));
 }
 
+/* ---- what a client does not get ---- */
+
+/* While intake writes it, the manifest can still be written by whoever has it. */
+static void test_unsealed_memory(void **state)
+{
+	struct pb_msg_describe ask = {.request = 77};
+	int package = junk(), fd = open_client();
+
+	(void)state;
+	for (uint64_t i = 1; i <= 8; i++) {
+		send_load(fd, i, package, 0);
+		ask.model = i;
+		assert_int_equal(pb_send(fd, PB_MSG_describe, &ask, NULL, 0, NULL), PT2BOX_OK);
+	}
+	for (int i = 0; i < 16; i++)
+		assert_int_equal(answer(fd, 5000), PB_MSG_failed);
+	close(fd);
+	close(package);
+}
+
+/* The operator's limit is the most that there is. */
+static void test_memory_above_the_limit(void **state)
+{
+	int package = junk(), fd = open_client();
+
+	(void)state;
+	send_load(fd, 1, package, 1ull << 40);
+	assert_int_equal(answer(fd, 5000), PB_MSG_failed);
+	assert_int_equal(rx.msg.failed.status, PT2BOX_LIMIT);
+	close(fd);
+	close(package);
+}
+
 static int begin(void **state)
 {
 	struct test_paths paths;
@@ -195,6 +228,8 @@ int main(void)
 		cmocka_unit_test(test_flood_of_loads),
 		cmocka_unit_test(test_flood_of_questions),
 		cmocka_unit_test(test_flood_of_connections),
+		cmocka_unit_test(test_unsealed_memory),
+		cmocka_unit_test(test_memory_above_the_limit),
 	};
 
 	return cmocka_run_group_tests_name("tenants", tests, begin, end);
