@@ -215,7 +215,7 @@ static void show_verdict(const json_t *o, const char *missing)
 		putchar(' ');
 		cmd_show_text(stdout, cmd_json_text(im, "name"));
 	}
-	puts("; backend torch can, where PyTorch is installed");
+	puts("; backend torch, which this version does not have, could");
 }
 
 static void show(const char *path, const json_t *o)
