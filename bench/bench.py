@@ -153,13 +153,11 @@ class Bench:
     def first64(self):
         print("A package that reads 64 elements of its input:")
         small, large = self.fixture("first64"), self.fixture("first64", "_1")
-        specs = list(large.specs)
         n = 4 << 20  # float32: 16 MiB
         raw = os.path.join(self.folder, "first64.16m.raw")
         with open(raw, "wb") as f:
             f.write(b"\0\0\x80?" * n)
         large.specs = ["float32:%d:%s" % (n, raw)]
-        del specs
         small.specs = ["float32:256:%s" % raw]
         a, b = self.ours(small), self.ours(large)
         rows = [(int(a.ask("run", 1000)) / 1e3, int(b.ask("run", 1000)) / 1e3) for _ in range(7)]
