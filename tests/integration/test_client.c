@@ -674,13 +674,16 @@ static void assert_no_children(void)
 static void test_nothing_left(void **state)
 {
 	struct subject s;
+	long began;
 
 	(void)state;
 	subject_open(&s, "mlp", NULL);
 	assert_int_not_equal(getsid(broker_pid(s.c)), getsid(0));
 	subject_close(&s);
-	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1); /* at once: close has waited */
-	assert_int_equal(errno, ECHILD);
+	/* Close has waited for the broker, and that for its own. A zombie of a helper may come to us. */
+	began = test_now_ms();
+	assert_no_children();
+	assert_in_range(test_now_ms() - began, 0, 200);
 }
 
 static void *kill_later(void *data)
