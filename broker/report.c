@@ -8,6 +8,7 @@
 
 #include "broker/broker.h"
 #include "confine/confine.h"
+#include "ipc/process_memory.h"
 
 static void json_string(FILE *f, const char *s)
 {
@@ -19,6 +20,16 @@ static void json_string(FILE *f, const char *s)
 			fputc(*s, f);
 	}
 	fputc('"', f);
+}
+
+static FILE *open_text(struct pb_broker *b, struct pb_client *c, uint64_t request, char **ret_text, size_t *ret_bytes)
+{
+	static const struct pt2box_error e = {.status = PT2BOX_NO_MEMORY, .text = "the broker is out of memory"};
+	FILE *f = open_memstream(ret_text, ret_bytes);
+
+	if (!f)
+		pb_client_fail(b, c, request, &e);
+	return f;
 }
 
 static void send_text(struct pb_broker *b, struct pb_client *c, uint64_t request, FILE *f, char **text, size_t *bytes)
@@ -98,7 +109,7 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 {
 	char *text = NULL;
 	size_t bytes = 0;
-	FILE *f = open_memstream(&text, &bytes);
+	FILE *f = open_text(b, c, request, &text, &bytes);
 
 	if (!f)
 		return;
@@ -123,48 +134,15 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 
 /* ---- ps ---- */
 
-struct memory {
-	long long pss, private_bytes; /* -1: not readable from here */
-};
-
-static struct memory memory_of(pid_t pid)
-{
-	struct memory m = {-1, -1};
-	char path[64], line[128];
-	long long kb, priv = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return m;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "Pss: %lld", &kb) == 1)
-			m.pss = kb * 1024;
-		else if (sscanf(line, "Private_Clean: %lld", &kb) == 1 || sscanf(line, "Private_Dirty: %lld", &kb) == 1)
-			priv += kb * 1024;
-	}
-	fclose(f);
-	if (m.pss >= 0)
-		m.private_bytes = priv;
-	return m;
-}
-
-static void number_or_null(FILE *f, const char *name, long long v)
-{
-	if (v < 0)
-		fprintf(f, ",\"%s\":null", name);
-	else
-		fprintf(f, ",\"%s\":%lld", name, v);
-}
-
 static void process_json(FILE *f, pid_t pid)
 {
-	struct memory mem = memory_of(pid);
+	struct pb_process_memory mem;
 
-	fprintf(f, "\"pid\":%d", pid);
-	number_or_null(f, "pss_bytes", mem.pss);
-	number_or_null(f, "private_bytes", mem.private_bytes);
+	if (pb_process_memory(pid, &mem))
+		fprintf(f, "\"pid\":%d,\"pss_bytes\":%lld,\"private_bytes\":%lld", pid, (long long)mem.pss_bytes,
+			(long long)mem.private_bytes);
+	else
+		fprintf(f, "\"pid\":%d,\"pss_bytes\":null,\"private_bytes\":null", pid);
 }
 
 static long long fd_bytes(int fd)
@@ -257,7 +235,7 @@ void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 {
 	char *text = NULL;
 	size_t bytes = 0;
-	FILE *f = open_memstream(&text, &bytes);
+	FILE *f = open_text(b, c, request, &text, &bytes);
 	bool first = true;
 
 	if (!f)
