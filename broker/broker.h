@@ -209,6 +209,11 @@ void pb_client_fail(struct pb_broker *b, struct pb_client *c, uint64_t request, 
 /* LIMIT if @files more descriptors are more than its user's share of what the broker can have. */
 PB_CHECK pb_status pb_client_charge_files(struct pb_broker *b, struct pb_client *c, uint32_t files,
 					  struct pt2box_error *err);
+/*
+ * Close what a client handed in and nobody has looked at yet, without waiting for it. For PB_CLEANUP. Clients of a user
+ * whose descriptors do not close are turned away.
+ */
+void pb_client_drop_fd(int *fd);
 /* Send to a client; a client that does not read loses its connection (later: the handler may still use @c). */
 void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds);
 

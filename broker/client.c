@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections: who a client is (the kernel says), what it may ask, how it is closed. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +11,88 @@
 #include "broker/broker.h"
 
 #define OVERFLOW_UID 65534u
+#define CLOSING_PER_UID 256
+#define STUCK_PER_UID 8
+#define STUCK_NS 1000000000u
+
+/* ---- descriptors that may not close ---- */
+
+struct closing {
+	struct closing *next;
+	uid_t uid;
+	int fd;
+	uint64_t began_ns;
+	_Atomic bool done;
+};
+
+static struct closing *closings;
+static uid_t receiving_for; /* whose message is being handled */
+
+/* More of a user's descriptors are being closed, or for longer, than files ever take. */
+static bool do_not_close(uid_t uid)
+{
+	uint64_t now = pb_now_ns();
+	unsigned n = 0, stuck = 0;
+
+	for (struct closing **p = &closings, *c; (c = *p);) {
+		if (atomic_load(&c->done)) {
+			*p = c->next;
+			free(c);
+			continue;
+		}
+		n += c->uid == uid;
+		stuck += c->uid == uid && now - c->began_ns > STUCK_NS;
+		p = &c->next;
+	}
+	return n > CLOSING_PER_UID || stuck > STUCK_PER_UID;
+}
+
+static void *close_one(void *arg)
+{
+	struct closing *c = arg;
+
+	close(c->fd);
+	atomic_store(&c->done, true);
+	return NULL;
+}
+
+/* On a thread of its own, which does nothing else: the one that serves never waits for a file. */
+static void close_aside(int fd)
+{
+	struct closing *c = malloc(sizeof(*c));
+	pthread_attr_t a;
+	pthread_t t;
+	bool ok;
+
+	if (fcntl(fd, F_GET_SEALS) >= 0) { /* memory: no program serves it */
+		close(fd);
+		free(c);
+		return;
+	}
+	if (!c)
+		return; /* rather one descriptor less */
+	*c = (struct closing){.next = closings, .uid = receiving_for, .fd = fd, .began_ns = pb_now_ns()};
+	pthread_attr_init(&a);
+	pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&a, 65536);
+	ok = pthread_create(&t, &a, close_one, c) == 0;
+	pthread_attr_destroy(&a);
+	if (ok)
+		closings = c;
+	else
+		free(c);
+}
+
+void pb_client_drop_fd(int *fd)
+{
+	struct pb_fds one = {{*fd}, 1};
+
+	if (*fd >= 0)
+		pb_fds_close(&one);
+	*fd = -1;
+}
+
+/* ---- connections ---- */
 
 void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds)
 {
@@ -155,6 +240,7 @@ static void client_ready(struct pb_broker *b, struct pb_source *s, uint32_t even
 	pb_status st;
 
 	(void)events;
+	receiving_for = c->uid;
 	st = pb_recv(s->fd, PB_CLIENT, PB_BROKER, c->state, true, &b->rx, &e);
 	if (st == PT2BOX_NOT_FOUND)
 		return;
@@ -166,6 +252,8 @@ static void client_ready(struct pb_broker *b, struct pb_source *s, uint32_t even
 	}
 	handle(b, c);
 	pb_fds_close(&b->rx.fds);
+	if (do_not_close(c->uid))
+		pb_client_close(b, c);
 }
 
 static unsigned count_uid(const struct pb_broker *b, uid_t uid)
@@ -203,6 +291,10 @@ pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *e
 		return pb_error_sys(err, "peer credentials");
 	if (b->config.embedded_fd < 0 && cred.uid == OVERFLOW_UID)
 		return pb_error_set(err, PT2BOX_DENIED, "a peer without a uid of its own");
+	if (b->config.embedded_fd < 0)
+		pb_close_received = close_aside;
+	if (do_not_close(cred.uid))
+		return pb_error_set(err, PT2BOX_LIMIT, "files of uid %u do not close", cred.uid);
 	if (count_uid(b, cred.uid) >= PB_CLIENTS_PER_UID)
 		return pb_error_set(err, PT2BOX_LIMIT, "too many connections of uid %u", cred.uid);
 	c = calloc(1, sizeof(*c));

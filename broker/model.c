@@ -12,12 +12,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include "broker/broker.h"
 #include "ipc/manifest.h"
 
 #define RESTARTS_MAX 5
+#define FUSE_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
 #define TEAM_MAX 1024
 #define LAST_WORDS 256 /* messages of the dead that are read */
 #define INTAKE_DEADLINE_NS (60ull * 1000000000u)
@@ -280,11 +282,15 @@ static pb_status start_in_turn(struct pb_broker *b, struct pb_model_rec *m, stru
 }
 
 /* What a client may hand in: a regular file or memfd, readable. */
-static pb_status check_file(int fd, const char *what, struct pt2box_error *err)
+static pb_status check_file(const struct pb_broker *b, int fd, const char *what, struct pt2box_error *err)
 {
+	struct statfs fs;
 	struct stat sb;
 	int flags = fcntl(fd, F_GETFL);
 
+	/* Answered by the kernel where the file system is not ours to use. Spawner and intake would wait for it for ever. */
+	if (b->config.embedded_fd < 0 && fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_MAGIC)
+		return pb_error_set(err, PT2BOX_BAD_FD, "%s lies on a file system that a program serves (FUSE): copy it", what);
 	if (fstat(fd, &sb) != 0 || flags < 0)
 		return pb_error_sys(err, "%s", what);
 	if (S_ISDIR(sb.st_mode))
@@ -298,13 +304,13 @@ static pb_status check_file(int fd, const char *what, struct pt2box_error *err)
 
 static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, bool inspect, int fd_take)
 {
-	PB_CLEANUP(pb_close_fd) int fd = fd_take;
+	PB_CLEANUP(pb_client_drop_fd) int fd = fd_take;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_model_rec *m;
 	uint32_t files = MODEL_FILES + (uint32_t)opt->runners;
 	unsigned starts;
 
-	if (check_file(fd, "the package", &e)) {
+	if (check_file(b, fd, "the package", &e)) {
 		pb_client_fail(b, c, opt->request, &e);
 		return;
 	}
@@ -381,7 +387,7 @@ void pb_model_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
 	if (check_options(b, m, &e)) {
-		close(package_fd_take);
+		pb_client_drop_fd(&package_fd_take);
 		pb_client_fail(b, c, m->request, &e);
 		return;
 	}
@@ -398,17 +404,20 @@ void pb_model_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_
 
 void pb_model_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take)
 {
+	PB_CLEANUP(pb_client_drop_fd) int fd = fd_take;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
 	for (struct pb_model_rec *m = c->models; m; m = m->next) {
 		if (m->request != request || m->state != PB_M_WAIT_CONSTANTS)
 			continue;
-		m->constants_fd = fd_take;
-		if (check_file(fd_take, "the constants file", &e) || start_in_turn(b, m, &e))
+		if (!check_file(b, fd, "the constants file", &e)) {
+			m->constants_fd = pb_take_fd(&fd);
+			(void)!start_in_turn(b, m, &e);
+		}
+		if (e.status)
 			load_failed(b, m, &e);
 		return;
 	}
-	close(fd_take);
 	pb_error_set(&e, PT2BOX_NOT_FOUND, "no load waits for constants");
 	pb_client_fail(b, c, request, &e);
 }

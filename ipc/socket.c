@@ -12,10 +12,20 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+void (*pb_close_received)(int fd);
+
+static void drop(int fd)
+{
+	if (fd >= 0 && pb_close_received)
+		pb_close_received(fd);
+	else if (fd >= 0)
+		close(fd);
+}
+
 void pb_fds_close(struct pb_fds *fds)
 {
 	for (size_t i = 0; i < fds->n; i++)
-		pb_close_fd(&fds->fd[i]);
+		drop(pb_take_fd(&fds->fd[i]));
 	fds->n = 0;
 }
 
@@ -119,7 +129,7 @@ static bool collect_fds(struct msghdr *h, struct pb_fds *fds)
 			if (fds->n < PB_FDS_MAX) {
 				fds->fd[fds->n++] = fd;
 			} else {
-				close(fd);
+				drop(fd);
 				fits = false;
 			}
 		}

@@ -37,6 +37,11 @@ struct pb_fds {
 };
 #define PB_FDS_INIT {{-1, -1, -1, -1, -1, -1, -1, -1}, 0}
 void pb_fds_close(struct pb_fds *fds);
+/*
+ * How received descriptors are closed, close(2) if NULL: that one may wait for as long as the program likes that serves
+ * the file (FUSE), and cannot be killed meanwhile.
+ */
+extern void (*pb_close_received)(int fd);
 /* Move entry i out. */
 int pb_fds_take(struct pb_fds *fds, size_t i);
 

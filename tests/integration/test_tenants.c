@@ -4,13 +4,18 @@
  * a second client asks a question over and over and is answered each time.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,7 +83,7 @@ static int junk(void)
 	return fd;
 }
 
-/* The other client, which asks as long as @flooder runs. */
+/* The other client, which asks as long as @flooder runs, if there is one. */
 static void expect_answers(pid_t flooder)
 {
 	struct pb_msg_describe ask = {.request = 1, .model = 1};
@@ -86,7 +91,7 @@ static void expect_answers(pid_t flooder)
 	unsigned asked = 0;
 
 	assert_true(canary >= 0);
-	while (waitpid(flooder, &status, WNOHANG) == 0 || asked < 20) {
+	while ((flooder && waitpid(flooder, &status, WNOHANG) == 0) || asked < 20) {
 		ask.request = ++asked;
 		assert_int_equal(pb_send(canary, PB_MSG_describe, &ask, NULL, 0, NULL), PT2BOX_OK);
 		assert_int_equal(answer(canary, ANSWER_MS), PB_MSG_failed); /* NOT_FOUND, at once */
@@ -170,6 +175,86 @@ static void test_flood_of_connections(void **state)
 	expect_answers(flood_with(flood_connections));
 }
 
+/* ---- a file that another program serves ---- */
+
+static void fuse_reply(int dev, const struct fuse_in_header *in, int error, const void *data, size_t bytes)
+{
+	struct fuse_out_header out = {(uint32_t)(sizeof(out) + bytes), error, in->unique};
+	struct iovec v[2] = {{&out, sizeof(out)}, {(void *)data, bytes}};
+
+	(void)!writev(dev, v, bytes ? 2 : 1);
+}
+
+/* One file, which opens and never closes: what a close waits for is not answered. */
+static _Noreturn void fuse_serve(int dev)
+{
+	static char buf[1 << 17];
+	const struct fuse_in_header *in = (void *)buf;
+
+	while (read(dev, buf, sizeof(buf)) > 0) {
+		struct fuse_attr attr = {.ino = in->nodeid, .nlink = 1, .mode = S_IFREG | 0644, .size = 100};
+		struct fuse_init_out init = {.major = 7, .minor = 31, .max_write = 65536};
+		struct fuse_entry_out entry = {.nodeid = 2};
+		struct fuse_attr_out attrs = {.attr_valid = 0};
+		struct fuse_open_out opened = {.fh = 1};
+
+		if (in->nodeid == 1)
+			attr.mode = S_IFDIR | 0755;
+		attrs.attr = attr;
+		entry.attr = (struct fuse_attr){.ino = 2, .nlink = 1, .mode = S_IFREG | 0644, .size = 100};
+		if (in->opcode == FUSE_INIT)
+			fuse_reply(dev, in, 0, &init, sizeof(init));
+		else if (in->opcode == FUSE_LOOKUP)
+			fuse_reply(dev, in, 0, &entry, sizeof(entry));
+		else if (in->opcode == FUSE_GETATTR)
+			fuse_reply(dev, in, 0, &attrs, sizeof(attrs));
+		else if (in->opcode == FUSE_OPEN)
+			fuse_reply(dev, in, 0, &opened, sizeof(opened));
+		else if (in->opcode != FUSE_FLUSH && in->opcode != FUSE_FORGET)
+			fuse_reply(dev, in, -ENOSYS, NULL, 0);
+	}
+	_exit(0);
+}
+
+static void test_file_that_does_not_close(void **state)
+{
+	int dev = open("/dev/fuse", O_RDWR | O_CLOEXEC), client, package;
+	char dir[100], path[110], opt[80];
+	pid_t server, flooder;
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/fuse", broker.dir);
+	snprintf(path, sizeof(path), "%s/f", dir);
+	snprintf(opt, sizeof(opt), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", dev, getuid(), getgid());
+	if (dev < 0 || mkdir(dir, 0755) != 0 || mount("fuse", dir, "fuse", MS_NOSUID | MS_NODEV, opt) != 0) {
+		close(dev);
+		skip();
+	}
+	server = fork();
+	if (server == 0)
+		fuse_serve(dev);
+	close(dev);
+	flooder = fork();
+	if (flooder == 0) {
+		/* Whether it is taken or refused, and on whatever message it comes: it has to be closed. */
+		package = open(path, O_RDONLY);
+		client = open_client();
+		send_load(client, 1, package, 0);
+		send_load(client, 2, package, 1ull << 40);
+		if (package < 0 || answer(client, 5000) != PB_MSG_failed || answer(client, 5000) != PB_MSG_failed)
+			kill(getpid(), SIGKILL);
+		(void)!pb_send(client, PB_MSG_ps, &(struct pb_msg_ps){.request = 3}, &package, 1, NULL);
+		sleep(1);
+		kill(getpid(), SIGKILL); /* its own close waits as well, until the server is gone */
+	}
+	sleep(1);
+	expect_answers(0);
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	umount2(dir, MNT_DETACH);
+	waitpid(flooder, NULL, 0);
+}
+
 /* ---- what a client does not get ---- */
 
 /* While intake writes it, the manifest can still be written by whoever has it. */
@@ -228,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_flood_of_loads),
 		cmocka_unit_test(test_flood_of_questions),
 		cmocka_unit_test(test_flood_of_connections),
+		cmocka_unit_test(test_file_that_does_not_close),
 		cmocka_unit_test(test_unsealed_memory),
 		cmocka_unit_test(test_memory_above_the_limit),
 	};
