@@ -121,7 +121,7 @@ FORCE:
 PLACED := $(call obj,$(shell grep -ls PB_LIBEXEC_DIR broker/*.c client/*.c client/cmd/*.c))
 $(PLACED): private COMMON += -DPB_LIBEXEC_DIR='"$(PRIVATE)"'
 $(PLACED): $(B)/places
-$(if $(lint),$(B)/obj/runtime/ops/%.o: private CC := $(HOSTCC)) # not analysed: see tools/lint.sh
+$(if $(lint),$(B)/obj/runtime/ops/%.o: private override CC := $(HOSTCC)) # not analysed: see tools/lint.sh
 $(B)/obj/runtime/%.o: private OPT := $(if $(san),-O1,-O3)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
