@@ -289,7 +289,7 @@ static pb_status check_file(const struct pb_broker *b, int fd, const char *what,
 	int flags = fcntl(fd, F_GETFL);
 
 	/* Answered by the kernel where the file system is not ours to use. Spawner and intake would wait for it for ever. */
-	if (b->config.embedded_fd < 0 && fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_MAGIC)
+	if (b->config.embedded_fd < 0 && (fstatfs(fd, &fs) != 0 || fs.f_type == FUSE_MAGIC))
 		return pb_error_set(err, PT2BOX_BAD_FD, "%s lies on a file system that a program serves (FUSE): copy it", what);
 	if (fstat(fd, &sb) != 0 || flags < 0)
 		return pb_error_sys(err, "%s", what);

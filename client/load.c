@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "client/internal.h"
 
+#define FUSE_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
 #define TEXT_MAX_BYTES (64u << 20)
 #define LANE_FIRST_MIN (256u << 10)
 #define LANE_FIRST_MAX (256u << 20)
@@ -198,9 +200,56 @@ static pb_status model_new(struct pt2box *c, const struct pb_msg_loaded *loaded,
 	return PT2BOX_OK;
 }
 
+/* A file, into a memfd. */
+static pb_status copy_to_memory(int fd, int *ret, struct pt2box_error *err)
+{
+	PB_CLEANUP(pb_close_fd) int memory = -1;
+	static const size_t step = 1u << 20;
+	char *buf = malloc(step);
+	pb_status st = buf ? pb_memfd_unsealed("pt2box-package", &memory, err)
+			   : pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to copy a file");
+
+	for (off_t at = 0; !st;) {
+		ssize_t n = pread(fd, buf, step, at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || (n > 0 && write(memory, buf, (size_t)n) != n))
+			st = pb_error_sys(err, "cannot copy the file");
+		if (n <= 0)
+			break;
+		at += n;
+	}
+	free(buf);
+	if (!st)
+		*ret = pb_take_fd(&memory);
+	return st;
+}
+
+/*
+ * A broker that serves many takes no file that a program serves (FUSE), for which it might have to
+ * wait: such a one is copied here. *ret_copy is the copy, else -1.
+ */
+static pb_status make_local(const struct pt2box *c, int *fd, int *ret_copy, struct pt2box_error *err)
+{
+	struct statfs fs;
+	pb_status st;
+
+	if (*fd < 0 || c->broker.pidfd >= 0)
+		return PT2BOX_OK;
+	if (fstatfs(*fd, &fs) == 0 ? fs.f_type != FUSE_MAGIC : errno != ENOSYS)
+		return PT2BOX_OK;
+	st = copy_to_memory(*fd, ret_copy, err);
+	if (!st)
+		*fd = *ret_copy;
+	return st;
+}
+
 enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_load_options *opt,
 				  struct pt2box_model **ret, struct pt2box_error *err)
 {
+	PB_CLEANUP(pb_close_fd) int copy = -1;
+	PB_CLEANUP(pb_close_fd) int constants_copy = -1;
 	struct pb_msg_load m;
 	struct pb_msg_constants k;
 	struct pb_call call;
@@ -211,6 +260,10 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 	st = pb_connection_check(c, err);
 	if (!st)
 		st = load_message(opt, &m, &constants_fd, err);
+	if (!st)
+		st = make_local(c, &fd, &copy, err);
+	if (!st)
+		st = make_local(c, &constants_fd, &constants_copy, err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_loaded);
@@ -284,6 +337,7 @@ void pt2box_unload(struct pt2box_model *m)
 enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
 				     char **ret_json, struct pt2box_error *err)
 {
+	PB_CLEANUP(pb_close_fd) int copy = -1;
 	struct pb_msg_inspect m = {.request = 0};
 	struct pb_manifest *mf;
 	struct pb_call call;
@@ -294,6 +348,8 @@ enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model
 	if (!st)
 		st = set_text(m.model, sizeof(m.model), model_name, "model", "the model's name",
 			      err);
+	if (!st)
+		st = make_local(c, &fd, &copy, err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_inspected);
