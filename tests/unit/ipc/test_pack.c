@@ -81,6 +81,9 @@ static void test_same_values(void **state)
 		for (int i = 0; i < 24; i++)
 			bytes[i] = check_rand(&seed) % 3 ? 0 : (uint8_t)check_rand(&seed);
 		bytes[0] = (uint8_t)round;
+		/* msgpack-c makes room for what an array32 or map32 claims: not for 4 G objects, please. */
+		if (bytes[0] == 0xdd || bytes[0] == 0xdf)
+			bytes[1] = bytes[2] = 0;
 		msgpack_unpacked_init(&u);
 		whole = msgpack_unpack_next(&u, (const char *)bytes, sizeof(bytes), &off) ==
 			MSGPACK_UNPACK_SUCCESS;
