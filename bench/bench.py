@@ -208,8 +208,8 @@ class Bench:
                 one, four = self.total(pkg, 1), self.total(pkg, 4)
                 print("  ResNet-18 (47 MB of constants), 1 worker: %.1f + %.1f MiB, 4 workers: %.1f + %.1f MiB" % (
                     one[0] / mib, one[1] / mib, four[0] / mib, four[1] / mib))
-                print("    own bytes hold one packed copy of the weights, made once in the template and shared by forks")
-                self.goal("each further ResNet-18 worker (its activations; no constants)",
+                print("    constants lie once in sealed memory; what the runtime packs, it packs once, in the template")
+                self.goal("each further ResNet-18 worker (activations; less than its constants)",
                           (sum(four) - sum(one)) / 3 / mib, 47.0, " MiB")
 
     def larger(self, models):
