@@ -71,8 +71,11 @@ static void send_load(int fd, uint64_t request, int package, uint64_t memory_byt
 				.runners = 1,
 				.device = -1,
 				.memory_bytes = memory_bytes};
+	struct pt2box_error err = {0};
 
-	(void)!pb_send(fd, PB_MSG_load, &m, &package, 1, NULL);
+	/* A user may have only RLIMIT_NOFILE descriptors on their way: 1024 as a rule. Then the broker must take some first. */
+	while (pb_send(fd, PB_MSG_load, &m, &package, 1, &err) == PT2BOX_SYSTEM && err.sys_errno == ETOOMANYREFS)
+		usleep(1000);
 }
 
 static int junk(void)
