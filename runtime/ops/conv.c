@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/ops/gemm.h"
+#include "runtime/ops/layout.h"
 #include "runtime/ops/shape.h"
 #include "runtime/tensor.h"
 
@@ -29,29 +30,9 @@ static int64_t param(const int64_t *list, int64_t len, int i, int64_t none)
 	return list[len == 1 ? 0 : i];
 }
 
-/* c10's is_channels_last_strides_2d/3d: dims in order c, w, h(, d), n must have growing strides. */
 static bool channels_last_strides(const struct pb_rt_tensor *t)
 {
-	const int order4[] = {1, 3, 2, 0}, order5[] = {1, 4, 3, 2, 0};
-	const int *order = t->ndim == 4 ? order4 : order5;
-	int64_t min = 0;
-
-	if (t->ndim != 4 && t->ndim != 5)
-		return false;
-	if (t->strides[1] == 0)
-		return false;
-	for (int i = 0; i < t->ndim; i++) {
-		const int d = order[i];
-
-		if (t->sizes[d] == 0 || t->strides[d] < min)
-			return false;
-		if (d == 0 && min == t->strides[1])
-			return false;
-		min = t->strides[d];
-		if (t->sizes[d] > 1)
-			min *= t->sizes[d];
-	}
-	return true;
+	return pb_suggested_format(t) != PB_FORMAT_CONTIGUOUS;
 }
 
 /* 1-d goes through PyTorch as 2-d of height 1. */
