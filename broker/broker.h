@@ -188,6 +188,10 @@ struct pb_broker {
 };
 
 /* ---- loop.c ---- */
+/* The first of two connected descriptors in the loop, *ret_peer the other; both are closed on failure. */
+PB_CHECK pb_status pb_loop_add_pair(struct pb_broker *b, struct pb_source *s, const int p_take[2],
+				    void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), void *object,
+				    int *ret_peer, struct pt2box_error *err);
 /*
  * A socket to a process that is not trusted: our end in the loop, *ret_peer for the other. Our end never blocks, so that
  * a process which does not read holds nobody up, and takes no descriptors where the kernel can refuse them.

@@ -23,6 +23,24 @@ pb_status pb_loop_add(struct pb_broker *b, struct pb_source *s, struct pt2box_er
 	return PT2BOX_OK;
 }
 
+pb_status pb_loop_add_pair(struct pb_broker *b, struct pb_source *s, const int p_take[2],
+			   void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), void *object, int *ret_peer,
+			   struct pt2box_error *err)
+{
+	pb_status st;
+
+	*s = (struct pb_source){p_take[0], ready, object};
+	st = pb_loop_add(b, s, err);
+	if (st) {
+		close(p_take[0]);
+		close(p_take[1]);
+		s->fd = -1;
+		return st;
+	}
+	*ret_peer = p_take[1];
+	return PT2BOX_OK;
+}
+
 pb_status pb_loop_add_control(struct pb_broker *b, struct pb_source *s,
 			      void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), void *object,
 			      int *ret_peer, struct pt2box_error *err)
@@ -34,16 +52,7 @@ pb_status pb_loop_add_control(struct pb_broker *b, struct pb_source *s,
 		return st;
 	fcntl(p[0], F_SETFL, O_NONBLOCK);
 	setsockopt(p[0], SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no)); /* Linux 6.16; elsewhere the decoder refuses them */
-	*s = (struct pb_source){p[0], ready, object};
-	st = pb_loop_add(b, s, err);
-	if (st) {
-		close(p[0]);
-		close(p[1]);
-		s->fd = -1;
-		return st;
-	}
-	*ret_peer = p[1];
-	return PT2BOX_OK;
+	return pb_loop_add_pair(b, s, p, ready, object, ret_peer, err);
 }
 
 void pb_loop_remove(struct pb_broker *b, struct pb_source *s)

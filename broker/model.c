@@ -192,20 +192,10 @@ static pb_status make_pipe(struct pb_broker *b, struct pb_source *s, struct pb_m
 			   struct pt2box_error *err)
 {
 	int p[2];
-	pb_status st;
 
 	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) != 0)
 		return pb_error_sys(err, "pipe");
-	*s = (struct pb_source){p[0], ready, m};
-	st = pb_loop_add(b, s, err);
-	if (st) {
-		close(p[0]);
-		close(p[1]);
-		s->fd = -1;
-		return st;
-	}
-	*ret_write = p[1];
-	return PT2BOX_OK;
+	return pb_loop_add_pair(b, s, p, ready, m, ret_write, err);
 }
 
 static pb_status start_intake(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
