@@ -250,7 +250,16 @@ PT2BOX_API void pt2box_unload(struct pt2box_model *m);
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
 							     char **ret_json, struct pt2box_error *err);
-/** pt2box_model_describe() - the same text for a loaded model, with its state. pt2box_free_text(). */
+/**
+ * pt2box_inspect_metadata_fd() - names and metadata of a package, without looking at anything else of it
+ * @model_name: NULL: "model"
+ * @ret_json:   {model, models: [name...], device, metadata: {key: text}}; pt2box_free_text()
+ *
+ * Source: AOTIModelPackageLoader::load_metadata_from_package, torch 2.13.0.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_inspect_metadata_fd(struct pt2box *c, int fd, const char *model_name,
+								      char **ret_json, struct pt2box_error *err);
+/** pt2box_model_describe() - the text of pt2box_inspect_fd() for a loaded model, with its state. pt2box_free_text(). */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_model_describe(struct pt2box_model *m, char **ret_json,
 								 struct pt2box_error *err);
 /** Number of inputs and outputs of the model. */
@@ -258,6 +267,10 @@ PT2BOX_API size_t pt2box_model_n_inputs(const struct pt2box_model *m);
 PT2BOX_API size_t pt2box_model_n_outputs(const struct pt2box_model *m);
 /** pt2box_model_input_dtype() - dtype of input i as the package declares it; -1 if it does not say. */
 PT2BOX_API int32_t pt2box_model_input_dtype(const struct pt2box_model *m, size_t i);
+/** pt2box_model_call_spec() - pytree specs, JSON text as in the package, "" if it has none; borrowed from the model. */
+PT2BOX_API void pt2box_model_call_spec(const struct pt2box_model *m, const char **ret_in, const char **ret_out);
+/** pt2box_model_is_stateful() - the model mutates its buffers: they survive runs, not crashes (STATE_LOST). */
+PT2BOX_API int pt2box_model_is_stateful(const struct pt2box_model *m);
 
 /**
  * struct pt2box_tensor_info - what a tensor is
@@ -308,13 +321,17 @@ PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
  *               limit of this run's own. The model's deadline, kept by the broker, holds in either case
  * @retries:     times the run may be repeated after its worker died (MODEL_CRASHED, _KILLED, _EXITED, _OOM); inputs are
  *               intact. Never done for a model with state: that is STATE_LOST
+ * @interrupted: NULL, or called with @arg about ten times a second by the thread that waits in pt2box_run(); not 0: the run
+ *               is cancelled. Not used by pt2box_run_start()
  */
 struct pt2box_run_options {
 	size_t struct_size;
 	int64_t deadline_ms;
 	uint32_t retries;
+	int (*interrupted)(void *arg);
+	void *arg;
 };
-#define PT2BOX_RUN_OPTIONS_INIT {sizeof(struct pt2box_run_options), 0, 0}
+#define PT2BOX_RUN_OPTIONS_INIT {sizeof(struct pt2box_run_options), 0, 0, NULL, NULL}
 
 /**
  * pt2box_run() - run a model once
@@ -332,6 +349,17 @@ struct pt2box_run_options {
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run(struct pt2box_model *m, struct pt2box_tensor *const *in,
 						      size_t n_in, const struct pt2box_run_options *opt,
 						      struct pt2box_tensor **ret_out, struct pt2box_error *err);
+
+/**
+ * pt2box_boxed_run() - run, and free the inputs as soon as they are not needed
+ * @in: n_in tensors that the call takes, whatever its result: the entries are NULL on return. A tensor over the caller's
+ *      memory is freed once its elements are in the lane, before the model starts; one in the lane when the run has ended
+ *
+ * Source: AOTIModelPackageLoader::boxed_run, torch 2.13.0.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_boxed_run(struct pt2box_model *m, struct pt2box_tensor **in,
+							    size_t n_in, const struct pt2box_run_options *opt,
+							    struct pt2box_tensor **ret_out, struct pt2box_error *err);
 
 /**
  * pt2box_run_start() - start a run and return at once
@@ -354,6 +382,100 @@ PT2BOX_API void pt2box_run_cancel(struct pt2box_run *r);
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_finish(struct pt2box_run *r, struct pt2box_tensor **ret_out,
 							     struct pt2box_error *err);
+
+/**
+ * pt2box_session_open() - the same model with a state of its own
+ * @m:   a model; a handle from this function will not do
+ * @ret: used like any model; one worker, freshly forked, serves it alone. pt2box_unload(), before that of @m
+ *
+ * For stateful models: what runs on @m or on another session change in their buffers is not seen here.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_session_open(struct pt2box_model *m, struct pt2box_model **ret,
+							       struct pt2box_error *err);
+
+/*
+ * Constants. A model has two buffers of them, as PyTorch's container: runs use the active one. The broker keeps their
+ * bytes, once for all workers. A change is atomic: a run sees wholly the old or wholly the new constants; what begins
+ * after a change has returned sees the new ones, also on workers that are started later. Runs wait for nothing but each
+ * worker's own run in hand. Changes of one model are made one after the other.
+ */
+
+/** struct pt2box_constant - a constant by name. @name: fully qualified name, "fc1.weight" */
+struct pt2box_constant {
+	const char *name;
+	struct pt2box_tensor *tensor;
+};
+
+enum pt2box_constants_flags {
+	PT2BOX_CONSTANTS_INACTIVE = 1,	/* the inactive buffer; what is not given there comes from the buffer as it is, else from
+					 * the active one */
+	PT2BOX_CONSTANTS_FULL = 2,	/* every parameter must be given */
+	PT2BOX_CONSTANTS_USER_MANAGED = 4, /* strides must be those of the package. The bytes are taken all the same: later
+					    * changes of the caller's memory are not seen */
+	PT2BOX_CONSTANTS_NAMES = 8,	/* names may also be the package's internal ones, "fc1_weight" */
+};
+
+/**
+ * pt2box_load_constants() - replace constants
+ * @list:  n entries, borrowed. Sizes and dtype must be what the package declares; any strides will do
+ * @flags: enum pt2box_constants_flags
+ *
+ * The bytes are read once. Constants that are not given stay as they are, and so does the state of a stateful model but
+ * for the buffers that are given. On failure nothing has changed.
+ *
+ * Return: PT2BOX_OK; NOT_FOUND, names that the package does not have or that are missing, by name; BAD_TENSOR, another
+ * dtype or shape than declared; UNSUPPORTED, the package does not describe its constants; MODEL_*.
+ * Source: AOTIModelPackageLoader::load_constants and update_constant_buffer, torch 2.13.0.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_constants(struct pt2box_model *m,
+								 const struct pt2box_constant *list, size_t n,
+								 uint32_t flags, struct pt2box_error *err);
+/** pt2box_load_constants_fd() - the same from a safetensors file: a regular file or memfd, borrowed. */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_load_constants_fd(struct pt2box_model *m, int fd, uint32_t flags,
+								    struct pt2box_error *err);
+/** pt2box_swap_constants() - exchange the buffers. USAGE: the inactive one is empty. */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_swap_constants(struct pt2box_model *m, struct pt2box_error *err);
+/** pt2box_free_inactive_constants() - give the memory of the inactive buffer back. OK if it is empty. */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_free_inactive_constants(struct pt2box_model *m,
+									  struct pt2box_error *err);
+/**
+ * pt2box_fold_constants() - compute the folded constants of a buffer now
+ * @inactive: 1: of the inactive buffer. USAGE: it is empty
+ *
+ * Updates do this by themselves. Nothing to do for packages without folded constants.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_fold_constants(struct pt2box_model *m, int inactive,
+								 struct pt2box_error *err);
+/**
+ * pt2box_extract_constants() - the values of the constants now, of a stateful model its state
+ * @m:        a model, or a session
+ * @ret_list: *ret_n constants by fully qualified name, without the folded ones, readonly; pt2box_free_constants()
+ *
+ * Each is a copy: it does not change later, and lives on without the model. An empty inactive buffer has none.
+ */
+PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_extract_constants(struct pt2box_model *m, int inactive,
+								    struct pt2box_constant **ret_list, size_t *ret_n,
+								    struct pt2box_error *err);
+/** pt2box_free_constants() - free a list and its tensors. Accepts NULL. */
+PT2BOX_API void pt2box_free_constants(struct pt2box_constant *list, size_t n);
+/**
+ * pt2box_model_constant() - constant i as the package declares it, in the container's order
+ * @ret: borrowed texts and numbers, valid until the model is unloaded
+ *
+ * Return: 1, or 0 past the last one.
+ */
+struct pt2box_constant_info {
+	const char *name; /* internal, "fc1_weight" */
+	const char *fqn;  /* "fc1.weight" */
+	int32_t dtype;
+	int32_t ndim;
+	int32_t folded; /* computed by the model itself */
+	int32_t type;	/* 0 unknown, 1 parameter, 2 buffer, 3 tensor constant, 4 folded */
+	uint64_t bytes; /* of its storage */
+	int64_t sizes[PT2BOX_MAX_DIMS];
+	int64_t strides[PT2BOX_MAX_DIMS];
+};
+PT2BOX_API int pt2box_model_constant(const struct pt2box_model *m, size_t i, struct pt2box_constant_info *ret);
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,8 @@
 #define PB_BOARD_BYTES 4096
 
 struct pb_board {
-	_Atomic uint32_t bell; /* counts control messages to any worker of the template */
+	_Atomic uint32_t bell;	    /* counts control messages to any worker of the template */
+	_Atomic uint32_t committed; /* number of the last change of constants that is in force for runs claimed from now on */
 };
 
 #endif

@@ -31,4 +31,16 @@ enum pb_fd_intake {
 	PB_FD_CONSTANTS_FILE = 8, /* optional */
 };
 
+/* pt2box-intake --constants: new constants for a loaded model. */
+enum pb_fd_intake_constants {
+	PB_FD_IN_MANIFEST = 4,
+	PB_FD_IN_FILE = 5,	  /* safetensors */
+	PB_FD_IN_OUT = 6,	  /* the constants' memory, then one byte a constant, 1: it was given */
+	PB_FD_IN_BASE = 7,	  /* sealed: what is not given comes from here */
+	PB_FD_IN_PARAMETERS = 8, /* sealed: the same, for parameters */
+};
+
+/* pt2box-intake --compare. */
+enum pb_fd_intake_compare { PB_FD_IN_ONE = 4, PB_FD_IN_OTHER = 5 };
+
 #endif

@@ -36,6 +36,17 @@ struct pb_bytes {
 	uint32_t len;
 };
 
+/*
+ * Changes of a model's constants. The template makes them first, so that later forks have them; workers are staged, and
+ * make them between two runs once the board's committed number reaches the change's.
+ */
+enum pb_change {
+	PB_CHANGE_UPDATE,	 /* memory comes with it */
+	PB_CHANGE_SWAP,		 /* active and inactive buffer */
+	PB_CHANGE_FREE_INACTIVE,
+	PB_CHANGE_FOLD,
+};
+
 enum pb_msg_id {
 #define MSG(name, id, from, to, state, min_fds, max_fds, doc) PB_MSG_##name = id,
 #define FIELD(msg, type, name, max, doc)
