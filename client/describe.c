@@ -221,6 +221,33 @@ static json_t *metadata_json(const struct pb_manifest *m)
 	return o;
 }
 
+static void set_names(json_t *o, const struct pb_manifest *m)
+{
+	json_object_set_new(o, "model", json_string(m->model_name));
+	json_object_set_new(o, "models", names_json(m));
+	json_object_set_new(o, "device", json_string(m->device));
+}
+
+static pb_status dump(json_t *o_take, size_t flags, char **ret_json, struct pt2box_error *err)
+{
+	char *text = json_dumps(o_take, flags | JSON_ENSURE_ASCII);
+
+	json_decref(o_take);
+	if (!text)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a description");
+	*ret_json = text;
+	return PT2BOX_OK;
+}
+
+pb_status pb_describe_brief(const struct pb_manifest *m, char **ret_json, struct pt2box_error *err)
+{
+	json_t *o = json_object();
+
+	set_names(o, m);
+	json_object_set_new(o, "metadata", metadata_json(m));
+	return dump(o, JSON_COMPACT, ret_json, err);
+}
+
 static void set_state(json_t *o, const struct pb_manifest *m, const struct pb_msg_loaded *loaded)
 {
 	bool native = m->n_absent + m->n_proxied == 0;
@@ -231,7 +258,9 @@ static void set_state(json_t *o, const struct pb_manifest *m, const struct pb_ms
 			    json_integer((json_int_t)(loaded ? loaded->n_inputs : m->n_inputs)));
 	json_object_set_new(o, "n_outputs",
 			    json_integer((json_int_t)(loaded ? loaded->n_outputs : m->n_outputs)));
-	json_object_set_new(o, "stateful", json_boolean(m->const_source == PB_CONSTS_EMBEDDED_RW));
+	json_object_set_new(o, "stateful",
+			    json_boolean(loaded ? loaded->stateful
+						: m->mutates || m->const_source == PB_CONSTS_EMBEDDED_RW));
 	if (!loaded)
 		return;
 	json_object_set_new(o, "run_deadline_ms", json_integer(loaded->run_deadline_ms));
@@ -243,11 +272,8 @@ pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *l
 {
 	json_t *o = json_object(), *counts, *spec = json_object(),
 	       *imports = imports_json(m, &counts);
-	char *text;
 
-	json_object_set_new(o, "model", json_string(m->model_name));
-	json_object_set_new(o, "models", names_json(m));
-	json_object_set_new(o, "device", json_string(m->device));
+	set_names(o, m);
 	set_state(o, m, loaded);
 	json_object_set_new(o, "inputs", inputs_json(m));
 	json_object_set_new(spec, "in", spec_json(m->in_spec));
@@ -262,10 +288,5 @@ pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *l
 	json_object_set_new(o, "imports", imports);
 	json_object_set_new(o, "extern_nodes",
 			    *m->extern_nodes ? json_string(m->extern_nodes) : json_null());
-	text = json_dumps(o, JSON_INDENT(1) | JSON_ENSURE_ASCII);
-	json_decref(o);
-	if (!text)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a description");
-	*ret_json = text;
-	return PT2BOX_OK;
+	return dump(o, JSON_INDENT(1), ret_json, err);
 }

@@ -334,11 +334,11 @@ void pt2box_unload(struct pt2box_model *m)
 
 /* ---- what a package is ---- */
 
-enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
-				     char **ret_json, struct pt2box_error *err)
+static pb_status inspect(struct pt2box *c, int fd, const char *model_name, bool brief,
+			 char **ret_json, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int copy = -1;
-	struct pb_msg_inspect m = {.request = 0};
+	struct pb_msg_inspect m = {.brief = brief};
 	struct pb_manifest *mf;
 	struct pb_call call;
 	pb_status st;
@@ -361,9 +361,24 @@ enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model
 	pb_fds_close(&call.fds);
 	if (st)
 		return st;
-	st = pb_describe(mf, NULL, ret_json, err);
+	if (brief)
+		st = pb_describe_brief(mf, ret_json, err);
+	else
+		st = pb_describe(mf, NULL, ret_json, err);
 	pb_manifest_free(mf);
 	return st;
+}
+
+enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
+				     char **ret_json, struct pt2box_error *err)
+{
+	return inspect(c, fd, model_name, false, ret_json, err);
+}
+
+enum pt2box_status pt2box_inspect_metadata_fd(struct pt2box *c, int fd, const char *model_name,
+					      char **ret_json, struct pt2box_error *err)
+{
+	return inspect(c, fd, model_name, true, ret_json, err);
 }
 
 enum pt2box_status pt2box_model_describe(struct pt2box_model *m, char **ret_json,
@@ -386,4 +401,34 @@ size_t pt2box_model_n_outputs(const struct pt2box_model *m)
 int32_t pt2box_model_input_dtype(const struct pt2box_model *m, size_t i)
 {
 	return m->has_signature && i < m->lane->n_in ? m->manifest->inputs[i].dtype : -1;
+}
+
+void pt2box_model_call_spec(const struct pt2box_model *m, const char **ret_in, const char **ret_out)
+{
+	*ret_in = m->manifest->in_spec;
+	*ret_out = m->manifest->out_spec;
+}
+
+int pt2box_model_is_stateful(const struct pt2box_model *m)
+{
+	return m->loaded.stateful != 0;
+}
+
+int pt2box_model_constant(const struct pt2box_model *m, size_t i, struct pt2box_constant_info *ret)
+{
+	const struct pb_constant *k;
+
+	if (i >= m->manifest->n_constants)
+		return 0;
+	k = &m->manifest->constants[i];
+	*ret = (struct pt2box_constant_info){.name = k->name,
+					     .fqn = k->fqn,
+					     .dtype = k->dtype,
+					     .ndim = k->ndim,
+					     .folded = k->folded,
+					     .type = (int32_t)k->type,
+					     .bytes = k->data_size};
+	memcpy(ret->sizes, k->sizes, sizeof(ret->sizes));
+	memcpy(ret->strides, k->strides, sizeof(ret->strides));
+	return 1;
 }

@@ -150,14 +150,13 @@ static void test_inspected(void **state)
 static void test_loaded(void **state)
 {
 	struct pb_msg_loaded l = {
-		.n_inputs = 5, .n_outputs = 6, .run_deadline_ms = -1, .start_us = 3000};
+		.n_inputs = 5, .n_outputs = 6, .stateful = 1, .run_deadline_ms = -1, .start_us = 3000};
 	struct pb_manifest m = sample();
 	json_t *o;
 
 	(void)state;
 	m.n_absent = 0;
 	m.has_signature = false;
-	m.const_source = PB_CONSTS_EMBEDDED_RW;
 	o = describe(&m, &l);
 	is_text(o, "state", "loaded");
 	is_text(o, "backend", "native");
@@ -168,6 +167,52 @@ static void test_loaded(void **state)
 	is_number(o, "run_deadline_ms", -1);
 	is_number(o, "start_us", 3000);
 	json_decref(o);
+}
+
+static void test_brief(void **state)
+{
+	struct pb_manifest m = sample();
+	char *text;
+	json_t *o;
+
+	(void)state;
+	assert_int_equal(pb_describe_brief(&m, &text, NULL), PT2BOX_OK);
+	o = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	free(text);
+	assert_int_equal(json_object_size(o), 4);
+	is_text(o, "models.1", "other");
+	is_text(o, "device", m.device);
+	is_text(o, "metadata.quote", "\"\\");
+	json_decref(o);
+}
+
+/* What the handle of a model says without any text. */
+static void test_handle(void **state)
+{
+	struct pb_manifest m = sample();
+	struct pt2box_model h = {.manifest = &m, .loaded = {.stateful = 1}};
+	struct pt2box_constant_info k;
+	const char *in, *out;
+
+	(void)state;
+	pt2box_model_call_spec(&h, &in, &out);
+	assert_ptr_equal(in, m.in_spec);
+	assert_ptr_equal(out, m.out_spec);
+	assert_int_equal(pt2box_model_is_stateful(&h), 1);
+	for (size_t i = 0; i < m.n_constants; i++) {
+		assert_int_equal(pt2box_model_constant(&h, i, &k), 1);
+		assert_string_equal(k.name, constants[i].name);
+		assert_string_equal(k.fqn, constants[i].fqn);
+		assert_int_equal(k.dtype, constants[i].dtype);
+		assert_int_equal(k.ndim, constants[i].ndim);
+		assert_int_equal(k.bytes, constants[i].data_size);
+		assert_int_equal(k.folded, constants[i].folded);
+		assert_int_equal(k.type, constants[i].type);
+		assert_memory_equal(k.sizes, constants[i].sizes, sizeof(k.sizes));
+		assert_memory_equal(k.strides, constants[i].strides, sizeof(k.strides));
+	}
+	assert_int_equal(pt2box_model_constant(&h, m.n_constants, &k), 0);
+	assert_int_equal(pt2box_model_constant(&h, SIZE_MAX, &k), 0);
 }
 
 /* ---- call specs ---- */
@@ -250,8 +295,9 @@ static void test_deep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CHECK_TEST(test_inspected), CHECK_TEST(test_loaded), CHECK_TEST(test_trees),
-		CHECK_TEST(test_no_trees),  CHECK_TEST(test_deep),
+		CHECK_TEST(test_inspected), CHECK_TEST(test_loaded),	 CHECK_TEST(test_brief),
+		CHECK_TEST(test_handle),    CHECK_TEST(test_trees),	 CHECK_TEST(test_no_trees),
+		CHECK_TEST(test_deep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
