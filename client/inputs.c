@@ -33,6 +33,17 @@ static bool choose_strides(const struct pb_run *r, uint32_t i, const struct pt2b
 	return true;
 }
 
+/* Bytes of a tensor without holes and with no element twice; else 0. */
+static uint64_t dense_bytes(const struct pt2box_tensor_info *f)
+{
+	uint64_t bytes, elem = pt2box_dtype_size(f->dtype);
+
+	if (!pb_tensor_extent(f->ndim, f->sizes, f->strides, elem, &bytes) ||
+	    bytes != (uint64_t)f->numel * elem)
+		return 0;
+	return bytes;
+}
+
 static pb_status copy_input(struct pb_run *r, uint32_t i, struct pb_lane_tensor *d,
 			    struct pt2box_error *err)
 {
@@ -70,6 +81,7 @@ pb_status pb_run_place_input(struct pb_run *r, uint32_t i, struct pt2box_error *
 	struct pt2box_tensor *t = r->in[i];
 	const struct pt2box_tensor_info *f = &t->info;
 	struct pb_lane_tensor *d = &r->slot->in[i];
+	bool same;
 
 	d->dtype = f->dtype;
 	d->ndim = f->ndim;
@@ -77,8 +89,9 @@ pb_status pb_run_place_input(struct pb_run *r, uint32_t i, struct pt2box_error *
 	memcpy(d->sizes, f->sizes, (size_t)f->ndim * sizeof(f->sizes[0]));
 	if (!choose_strides(r, i, f, d->strides))
 		return pb_error_set(err, PT2BOX_BAD_TENSOR, "input %u is too large", i);
-	if (!lies_in_lane(r->m->lane, t) ||
-	    !pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides))
+	same = pb_strides_equal(f->ndim, f->sizes, f->strides, d->strides);
+	r->slot->in_same[i] = same ? dense_bytes(f) : 0;
+	if (!lies_in_lane(r->m->lane, t) || !same)
 		return copy_input(r, i, d, err);
 	memcpy(d->strides, f->strides, (size_t)f->ndim * sizeof(f->strides[0]));
 	d->segment = t->storage->block->seg->id;

@@ -118,6 +118,7 @@ struct pb_slot {
 	struct pb_lane_tensor *in;  /* as sent */
 	struct pb_block **in_block; /* where each input is; NULL: no bytes */
 	bool *in_lent;		    /* that block is the caller's tensor's, not ours */
+	uint64_t *in_same;	    /* bytes of an input that lies here as its tensor does, no holes; else 0 */
 	struct pb_place *places;
 	struct pb_block *window, *old_window;
 	struct pb_block *leftover; /* what outputs did not need of the window, linked by bin_next */
@@ -172,6 +173,8 @@ struct pb_storage {
 struct pt2box_tensor {
 	struct pt2box_tensor_info info;
 	struct pb_storage *storage; /* NULL: lent, or empty */
+	uint32_t of_input;	    /* an output that lies in an input of its run: that one + 1; else 0 */
+	uint64_t input_offset;	    /* bytes from the input's element 0 */
 };
 
 extern uint8_t pb_tensor_nothing[64]; /* what a tensor without elements points to */
@@ -210,9 +213,12 @@ struct pt2box_model {
 /* ---- run.c ---- */
 struct pb_run {
 	struct pt2box_model *m;
-	struct pt2box_tensor *const *in;
-	struct pb_slot *slot; /* NULL: not begun */
-	uint64_t deadline_ns, grace_ns;
+	struct pt2box_tensor *const *in; /* NULL: given up, see boxed */
+	struct pt2box_tensor **boxed;	 /* not NULL: the same, freed when the slot holds what is needed of them */
+	struct pb_slot *slot;		 /* NULL: not begun */
+	int (*interrupted)(void *arg);
+	void *arg;
+	uint64_t deadline_ns, grace_ns, look_ns;
 	int64_t deadline_ms;
 	uint32_t retries;
 	uint32_t fetch;
@@ -241,8 +247,8 @@ PB_CHECK pb_status pb_run_place_input(struct pb_run *r, uint32_t i, struct pt2bo
 
 /* ---- outputs.c ---- */
 /*
- * Make the caller's tensors from a reply that claims success, and give back to @in what the model
- * wrote into its copies of them. Where an output stays in the window, that part of the window
+ * Make the caller's tensors from a reply that claims success, and give back to @in (NULL: nobody has
+ * them) what the model wrote into its copies of them. Where an output stays in the window, that part of the window
  * becomes the tensor's. MODEL_PROTOCOL: the reply is impossible; then no input has been touched and
  * @ret_out holds NULLs.
  */
@@ -261,5 +267,8 @@ void pb_async_kick(struct pt2box *c);
 /* JSON of a manifest; @loaded NULL: inspected only. malloc'd. */
 PB_CHECK pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *loaded,
 			       char **ret_json, struct pt2box_error *err);
+/* Names and metadata only. */
+PB_CHECK pb_status pb_describe_brief(const struct pb_manifest *m, char **ret_json,
+				     struct pt2box_error *err);
 
 #endif

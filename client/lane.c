@@ -123,6 +123,7 @@ static void free_slot(struct pb_slot *s)
 	free(s->in);
 	free(s->in_block);
 	free(s->in_lent);
+	free(s->in_same);
 	free(s->places);
 }
 
@@ -280,8 +281,10 @@ static bool make_slot(struct pb_lane_client *l, struct pb_slot *s)
 	s->in = calloc(l->n_in + 1, sizeof(*s->in));
 	s->in_block = calloc(l->n_in + 1, sizeof(struct pb_block *));
 	s->in_lent = calloc(l->n_in + 1, sizeof(bool));
+	s->in_same = calloc(l->n_in + 1, sizeof(uint64_t));
 	s->places = calloc(l->n_out + 1, sizeof(*s->places));
-	s->made = s->decoder && s->buf && s->in && s->in_block && s->in_lent && s->places;
+	s->made = s->decoder && s->buf && s->in && s->in_block && s->in_lent && s->in_same &&
+		  s->places;
 	if (!s->made) {
 		free_slot(s);
 		*s = (struct pb_slot){.index = s->index};

@@ -37,10 +37,29 @@ static struct pb_block *find_input(const struct pb_lane_client *l, const struct 
 	return NULL;
 }
 
+/*
+ * Say of which input @t is a view. Only of those that lie in the lane as they do at their owner's,
+ * without holes: there the same offset leads to nothing that was not given to the model.
+ */
+static void note_input(const struct pb_lane_client *l, const struct pb_slot *s,
+		       const struct pb_lane_tensor *o, uint64_t bytes, struct pt2box_tensor *t)
+{
+	for (uint32_t i = 0; i < l->n_in; i++) {
+		const struct pb_lane_tensor *in = &s->in[i];
+
+		if (!s->in_block[i] || in->segment != o->segment || o->offset < in->offset ||
+		    !pb_span_fits(o->offset - in->offset, bytes, s->in_same[i]))
+			continue;
+		t->of_input = i + 1;
+		t->input_offset = o->offset - in->offset;
+		return;
+	}
+}
+
 /* A storage in an input's memory; its block is counted under the lock, later. */
 static pb_status alias_input(struct pb_lane_client *l, struct pb_slot *s,
-			     const struct pb_lane_tensor *o, uint32_t i, struct pt2box_tensor *t,
-			     struct pt2box_error *err)
+			     const struct pb_lane_tensor *o, uint64_t bytes, uint32_t i,
+			     struct pt2box_tensor *t, struct pt2box_error *err)
 {
 	const struct pb_block *in = find_input(l, s, o);
 
@@ -50,6 +69,7 @@ static pb_status alias_input(struct pb_lane_client *l, struct pb_slot *s,
 	if (!t->storage)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for output %u", i);
 	t->info.data = in->seg->base + o->offset;
+	note_input(l, s, o, bytes, t);
 	return PT2BOX_OK;
 }
 
@@ -74,7 +94,7 @@ static pb_status make_one(struct pb_lane_client *l, struct pb_slot *s,
 	if (o->offset % pt2box_dtype_size(o->dtype))
 		return refuse(err, i, "at an odd place");
 	if (!o->down)
-		return alias_input(l, s, o, i, *ret, err);
+		return alias_input(l, s, o, bytes, i, *ret, err);
 	if (!inside(s->window, o->segment, o->offset, bytes))
 		return refuse(err, i, "outside its window");
 	s->places[(*n_places)++] = (struct pb_place){o->offset, o->offset + bytes, i};
@@ -284,7 +304,8 @@ pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s,
 	if (!st)
 		st = settle(l, s, reply, n_places, large, aliases, ret_out, err);
 	if (!st) {
-		write_back(reply, base, in);
+		if (in)
+			write_back(reply, base, in);
 		return PT2BOX_OK;
 	}
 	for (uint32_t i = 0; i < l->n_out; i++) {

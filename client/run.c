@@ -40,12 +40,23 @@ pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_te
 	if (o.deadline_ms < -1)
 		return pb_error_set(err, PT2BOX_USAGE, "a deadline of %lld ms",
 				    (long long)o.deadline_ms);
-	*r = (struct pb_run){.m = m, .in = in, .deadline_ns = UINT64_MAX, .retries = o.retries};
+	*r = (struct pb_run){.m = m,
+			     .in = in,
+			     .interrupted = o.interrupted,
+			     .arg = o.arg,
+			     .deadline_ns = UINT64_MAX,
+			     .retries = o.retries};
 	if (o.deadline_ms > 0) {
 		r->deadline_ms = min_u64((uint64_t)o.deadline_ms, INT64_MAX / 1000000);
 		r->deadline_ns = pb_now_ns() + (uint64_t)r->deadline_ms * 1000000u;
 	}
 	return PT2BOX_OK;
+}
+
+/* About ten times a second. */
+static bool is_interrupted(const struct pb_run *r)
+{
+	return !r->stopped && r->interrupted && r->interrupted(r->arg);
 }
 
 /* With the lock held: sleep until a slot may be free. */
@@ -61,12 +72,19 @@ static pb_status wait_for_slot(struct pb_run *r, struct pt2box_error *err)
 		return pb_error_set(err, PT2BOX_MODEL_TIMEOUT, "all slots were taken for %lld ms",
 				    (long long)r->deadline_ms);
 	l->waiters++;
-	if (pthread_cond_timedwait(&l->changed, &l->lock, &ts) == ETIMEDOUT) {
-		pthread_mutex_unlock(&l->lock);
-		st = pb_connection_poll(r->m->c, err);
-		pthread_mutex_lock(&l->lock);
-	}
+	pthread_cond_timedwait(&l->changed, &l->lock, &ts);
 	l->waiters--;
+	/* Also where slots come free all the time, and others take them. */
+	if (pb_now_ns() < r->look_ns)
+		return st;
+	pthread_mutex_unlock(&l->lock);
+	st = pb_connection_poll(r->m->c, err);
+	if (!st && is_interrupted(r)) {
+		r->stopped = PT2BOX_CANCELLED;
+		st = pb_run_stopped_error(r, err);
+	}
+	pthread_mutex_lock(&l->lock);
+	r->look_ns = pb_now_ns() + SLICE_NS / 2;
 	return st;
 }
 
@@ -76,6 +94,7 @@ static pb_status take_slot(struct pb_run *r, bool wait, struct pt2box_error *err
 	pb_status st, slot_st;
 
 	pthread_mutex_lock(&l->lock);
+	r->look_ns = pb_now_ns() + SLICE_NS / 2;
 	for (st = PT2BOX_OK; !st;) {
 		r->slot = pb_lane_client_take_slot(l, &slot_st);
 		if (r->slot)
@@ -104,20 +123,45 @@ static void end_slot(struct pb_run *r)
 	pb_async_kick(r->m->c);
 }
 
+/* With the lock held: the callers' tensors may be freed from now on. */
+static void own_inputs(const struct pb_lane_client *l, struct pb_slot *s)
+{
+	for (uint32_t i = 0; i < l->n_in; i++)
+		if (s->in_block[i] && s->in_lent[i]) {
+			s->in_block[i]->refs++;
+			s->in_lent[i] = false;
+		}
+}
+
 void pb_run_abandon(struct pb_run *r)
 {
 	struct pb_lane_client *l = r->m->lane;
 
 	pthread_mutex_lock(&l->lock);
-	for (uint32_t i = 0; i < l->n_in; i++)
-		if (r->slot->in_block[i] && r->slot->in_lent[i]) {
-			r->slot->in_block[i]
-				->refs++; /* the caller may free its tensor from now on */
-			r->slot->in_lent[i] = false;
-		}
+	own_inputs(l, r->slot);
 	r->slot->abandoned = true;
 	pthread_mutex_unlock(&l->lock);
 	r->slot = NULL;
+}
+
+static void free_tensors(struct pt2box_tensor **t, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		pt2box_tensor_free(t[i]);
+		t[i] = NULL;
+	}
+}
+
+/* All is placed: the slot keeps what lies in the lane, nobody needs the tensors. */
+static void unbox_inputs(struct pb_run *r)
+{
+	struct pb_lane_client *l = r->m->lane;
+
+	pthread_mutex_lock(&l->lock);
+	own_inputs(l, r->slot);
+	pthread_mutex_unlock(&l->lock);
+	free_tensors(r->boxed, l->n_in);
+	r->in = NULL;
 }
 
 static pb_status submit(struct pb_run *r, struct pt2box_error *err)
@@ -152,6 +196,8 @@ pb_status pb_run_begin(struct pb_run *r, bool wait, struct pt2box_error *err)
 		st = pb_lane_client_alloc(l, true, l->window_bytes, &r->slot->window, err);
 	for (uint32_t i = 0; i < l->n_in && !st; i++)
 		st = pb_run_place_input(r, i, err);
+	if (!st && r->boxed)
+		unbox_inputs(r);
 	if (!st)
 		st = submit(r, err);
 	if (st)
@@ -334,6 +380,10 @@ static pb_status await_reply(struct pb_run *r, struct pt2box_error *err)
 			return PT2BOX_OK;
 		pace = &later;
 		st = pb_connection_poll(r->m->c, err);
+		if (!st && is_interrupted(r)) {
+			pb_run_stop(r, PT2BOX_CANCELLED);
+			continue;
+		}
 		if (!st && pb_now_ns() < limit)
 			continue;
 		if (!st && !r->stopped) {
@@ -347,6 +397,23 @@ static pb_status await_reply(struct pb_run *r, struct pt2box_error *err)
 	}
 }
 
+static pb_status run(struct pb_run *r, struct pt2box_tensor **ret_out, struct pt2box_error *err)
+{
+	pb_status st = pb_run_begin(r, true, err);
+
+	while (!st) {
+		st = await_reply(r, err);
+		if (!st && pb_run_step(r, ret_out, &st, err))
+			break;
+	}
+	if (r->stopped != PT2BOX_CANCELLED)
+		return st;
+	/* Who interrupts does not ask whether the model was faster. */
+	if (!st)
+		free_tensors(ret_out, r->m->lane->n_out);
+	return pb_run_stopped_error(r, err);
+}
+
 enum pt2box_status pt2box_run(struct pt2box_model *m, struct pt2box_tensor *const *in, size_t n_in,
 			      const struct pt2box_run_options *opt, struct pt2box_tensor **ret_out,
 			      struct pt2box_error *err)
@@ -354,12 +421,20 @@ enum pt2box_status pt2box_run(struct pt2box_model *m, struct pt2box_tensor *cons
 	struct pb_run r;
 	pb_status st = pb_run_init(&r, m, in, n_in, opt, err);
 
-	if (!st)
-		st = pb_run_begin(&r, true, err);
-	while (!st) {
-		st = await_reply(&r, err);
-		if (!st && pb_run_step(&r, ret_out, &st, err))
-			break;
+	return st ? st : run(&r, ret_out, err);
+}
+
+enum pt2box_status pt2box_boxed_run(struct pt2box_model *m, struct pt2box_tensor **in, size_t n_in,
+				    const struct pt2box_run_options *opt,
+				    struct pt2box_tensor **ret_out, struct pt2box_error *err)
+{
+	struct pb_run r;
+	pb_status st = pb_run_init(&r, m, in, n_in, opt, err);
+
+	if (!st) {
+		r.boxed = in;
+		st = run(&r, ret_out, err);
 	}
+	free_tensors(in, n_in); /* those of a run that has not begun */
 	return st;
 }

@@ -168,6 +168,15 @@ const struct pt2box_tensor_info *pt2box_tensor_get_info(const struct pt2box_tens
 	return &t->info;
 }
 
+int pt2box_tensor_input(const struct pt2box_tensor *t, size_t *ret_index, int64_t *ret_offset_bytes)
+{
+	if (!t->of_input)
+		return 0;
+	*ret_index = t->of_input - 1;
+	*ret_offset_bytes = (int64_t)t->input_offset;
+	return 1;
+}
+
 void pt2box_tensor_free(struct pt2box_tensor *t)
 {
 	if (!t)

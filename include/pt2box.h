@@ -312,6 +312,18 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_lend(int32_t dtype, int
 							      struct pt2box_tensor **ret, struct pt2box_error *err);
 /** pt2box_tensor_get_info() - borrow the description, not to be changed; valid until the tensor is freed. */
 PT2BOX_API const struct pt2box_tensor_info *pt2box_tensor_get_info(const struct pt2box_tensor *t);
+/**
+ * pt2box_tensor_input() - which input of its run an output is a view of, as in "return x[1:]"
+ * @t:                an output
+ * @ret_index:        the input
+ * @ret_offset_bytes: from element 0 of that input to element 0 of @t
+ *
+ * With the sizes and strides of @t, its elements can be found in the input's own memory: what was lent to the run was copied, and
+ * @t is of that copy. Said only of inputs without holes that have the strides the package was compiled for.
+ *
+ * Return: 1, or 0: of none, or it cannot be said.
+ */
+PT2BOX_API int pt2box_tensor_input(const struct pt2box_tensor *t, size_t *ret_index, int64_t *ret_offset_bytes);
 /** pt2box_tensor_free() - release a tensor, and the lane memory it holds. Accepts NULL. */
 PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
 
@@ -322,7 +334,7 @@ PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
  * @retries:     times the run may be repeated after its worker died (MODEL_CRASHED, _KILLED, _EXITED, _OOM); inputs are
  *               intact. Never done for a model with state: that is STATE_LOST
  * @interrupted: NULL, or called with @arg about ten times a second by the thread that waits in pt2box_run(); not 0: the run
- *               is cancelled. Not used by pt2box_run_start()
+ *               is cancelled, and CANCELLED returned even if it has just ended. Not used by pt2box_run_start()
  */
 struct pt2box_run_options {
 	size_t struct_size;
@@ -354,6 +366,7 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run(struct pt2box_model *m, st
  * pt2box_boxed_run() - run, and free the inputs as soon as they are not needed
  * @in: n_in tensors that the call takes, whatever its result: the entries are NULL on return. A tensor over the caller's
  *      memory is freed once its elements are in the lane, before the model starts; one in the lane when the run has ended
+ *      Each tensor once. What the model writes into them is written back to nobody
  *
  * Source: AOTIModelPackageLoader::boxed_run, torch 2.13.0.
  */

@@ -146,6 +146,20 @@ static void test_large_stay(void **state)
 	close_fake();
 }
 
+static void expect_input(const struct pt2box_tensor *t, int index, int64_t offset)
+{
+	size_t i = 99;
+	int64_t at = 99;
+
+	if (index < 0) {
+		assert_int_equal(pt2box_tensor_input(t, &i, &at), 0);
+		return;
+	}
+	assert_int_equal(pt2box_tensor_input(t, &i, &at), 1);
+	assert_int_equal(i, index);
+	assert_int_equal(at, offset);
+}
+
 static void test_aliases_of_inputs(void **state)
 {
 	struct pb_lane_tensor t[4];
@@ -171,11 +185,63 @@ static void test_aliases_of_inputs(void **state)
 	assert_int_equal(st, PT2BOX_OK);
 	assert_ptr_equal(out[0]->info.data, in[0]->info.data);
 	assert_ptr_equal(out[1]->info.data, (char *)in[1]->info.data + 128);
+	expect_input(out[0], 0, 0);
+	expect_input(out[1], 1, 128);
+	expect_input(out[2], 0, 0);
+	expect_input(out[3], -1, 0);
 	pt2box_tensor_free(in[0]);
 	pt2box_tensor_free(in[1]);
 	in[0] = in[1] = NULL;
 	assert_int_equal(f.m->lane->up.used, 512); /* still there */
 	free_out();
+	close_fake();
+}
+
+/*
+ * Views of copies. Two of one input share its copy; where the caller's tensor has holes, or is not as the copy is, nothing is
+ * said of its memory; and an output may be larger than its input within the block, but not as a view of the caller's memory.
+ */
+static void test_aliases_of_lent(void **state)
+{
+	static float memory[2][64];
+	struct pt2box_tensor *lent[2];
+	struct pb_lane_tensor t[4];
+	struct pb_lane_reply p = {.n_outputs = 4, .outputs = t};
+	const struct pb_lane_request *q;
+	struct pb_run r;
+	pb_status st;
+
+	(void)state;
+	open_fake();
+	for (int i = 0; i < 64; i++)
+		memory[0][i] = (float)i;
+	assert_int_equal(pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){20}, NULL, memory[0], &lent[0], NULL), PT2BOX_OK);
+	assert_int_equal(pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){20}, (int64_t[]){3}, memory[1], &lent[1], NULL),
+			 PT2BOX_OK);
+	assert_int_equal(pb_run_init(&r, f.m, lent, 2, NULL, NULL), PT2BOX_OK);
+	assert_int_equal(pb_run_begin(&r, true, NULL), PT2BOX_OK);
+	q = fake_claim(&f);
+	t[0] = of_input(q, 0);
+	t[1] = of_input(q, 0);
+	t[1].offset += 16;
+	t[1].sizes[0] = 2;
+	t[2] = of_input(q, 1);
+	t[3] = of_input(q, 0);
+	t[3].sizes[0] = 21;
+	fake_reply(&f, &p);
+	assert_true(pb_run_step(&r, out, &st, NULL));
+	assert_int_equal(st, PT2BOX_OK);
+	expect_input(out[0], 0, 0);
+	expect_input(out[1], 0, 16);
+	expect_input(out[2], -1, 0);
+	expect_input(out[3], -1, 0);
+	assert_true(((float *)out[1]->info.data)[1] == 5);
+	((float *)out[0]->info.data)[5] = 99;
+	assert_true(((float *)out[1]->info.data)[1] == 99);
+	assert_true(memory[0][5] == 5);
+	free_out();
+	for (int i = 0; i < 2; i++)
+		pt2box_tensor_free(lent[i]);
 	close_fake();
 }
 
@@ -681,6 +747,7 @@ int main(void)
 		CHECK_TEST(test_small_are_copies),
 		CHECK_TEST(test_large_stay),
 		CHECK_TEST(test_aliases_of_inputs),
+		CHECK_TEST(test_aliases_of_lent),
 		CHECK_TEST(test_lies),
 		CHECK_TEST(test_bits),
 		CHECK_TEST(test_window_fetch),
