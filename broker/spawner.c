@@ -180,16 +180,17 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 {
 	static const int target[] = {PB_FD_STDERR,    PB_FD_WARDEN_CTL, PB_FD_TEMPLATE_CTL, PB_FD_MODEL,
 				     PB_FD_CONSTANTS, PB_FD_MANIFEST,	PB_FD_BOARD};
-	char uid[16], threads[16], tasks[16], memory[24], runtime[4096];
+	char uid[16], threads[16], tasks[16], memory[24], change_seq[16], runtime[4096];
 	struct job j = {.id = m->id,
 			.program = "pt2box-worker",
 			.argv = {"pt2box-worker", "--backend", m->backend, "--profile", m->profile, "--runtime", runtime,
 				 "--threads", threads, "--tasks", tasks, "--memory", memory, "--uid", uid, "--gid",
-				 uid, m->explain ? "--explain" : NULL, NULL}};
+				 uid, "--change-seq", change_seq, m->explain ? "--explain" : NULL, NULL}};
 
 	snprintf(threads, sizeof(threads), "%llu", (unsigned long long)m->threads);
 	snprintf(tasks, sizeof(tasks), "%llu", (unsigned long long)m->tasks);
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
+	snprintf(change_seq, sizeof(change_seq), "%llu", (unsigned long long)m->change_seq);
 	snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
 	identity_args(s, uid);
 	/* The template and each worker: their own memory. */

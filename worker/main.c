@@ -24,7 +24,8 @@ static const struct option long_options[] = {
 	{"runtime", required_argument, NULL, 'R'}, {"threads", required_argument, NULL, 't'},
 	{"tasks", required_argument, NULL, 'T'},   {"memory", required_argument, NULL, 'm'},
 	{"explain", no_argument, NULL, 'e'},	   {"uid", required_argument, NULL, 'u'},
-	{"gid", required_argument, NULL, 'g'},	   {NULL, 0, NULL, 0},
+	{"gid", required_argument, NULL, 'g'},	   {"change-seq", required_argument, NULL, 'c'},
+	{NULL, 0, NULL, 0},
 };
 
 static bool parse(int argc, char **argv, struct pb_worker_options *o)
@@ -51,6 +52,9 @@ static bool parse(int argc, char **argv, struct pb_worker_options *o)
 			break;
 		case 'm':
 			o->memory_bytes = strtoull(optarg, NULL, 10);
+			break;
+		case 'c':
+			o->change_seq = (uint32_t)strtoul(optarg, NULL, 10);
 			break;
 		case 'e':
 			o->explain = true;

@@ -20,6 +20,7 @@ struct pb_worker_options {
 	uint32_t threads;
 	uint32_t tasks; /* processes and threads of all its processes together */
 	uint64_t memory_bytes;
+	uint32_t change_seq; /* last change of the constants: the template's number to begin with */
 	bool explain;
 	uint32_t uid, gid; /* 0: keep */
 };
