@@ -89,7 +89,7 @@ pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes, const
 	t = malloc(sizeof(*t));
 	if (!t)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a tensor");
-	*t = (struct pt2box_tensor){.info = {.dtype = dtype, .ndim = ndim}};
+	*t = (struct pt2box_tensor){.info = {.dtype = dtype, .ndim = ndim, .input = -1}};
 	f = &t->info;
 	if (ndim)
 		memcpy(f->sizes, sizes, (size_t)ndim * sizeof(*sizes));
@@ -161,6 +161,11 @@ enum pt2box_status pt2box_tensor_lend(int32_t dtype, int32_t ndim, const int64_t
 	t->info.data = data ? data : pb_tensor_nothing;
 	*ret = t;
 	return PT2BOX_OK;
+}
+
+void pt2box_tensor_protect(struct pt2box_tensor *t)
+{
+	t->info.readonly = 1;
 }
 
 const struct pt2box_tensor_info *pt2box_tensor_get_info(const struct pt2box_tensor *t)

@@ -282,6 +282,10 @@ PT2BOX_API int pt2box_model_is_stateful(const struct pt2box_model *m);
  * @readonly: 1: a large output, mapped where the worker wrote it: a store through @data is a SIGSEGV. An honest model
  *            never writes it again; a hostile one can, so copy what is checked before it is used
  * @numel:   product of sizes
+ * @input:   of an output that is, or lies in, an input of its run: the input's index, else -1 (also where the model writes
+ *           its inputs). The same elements are in that input's own memory, @input_offset bytes after its element 0, in
+ *           the same strides
+ * @input_offset: bytes
  */
 struct pt2box_tensor_info {
 	void *data;
@@ -291,6 +295,8 @@ struct pt2box_tensor_info {
 	int64_t numel;
 	int64_t sizes[PT2BOX_MAX_DIMS];
 	int64_t strides[PT2BOX_MAX_DIMS];
+	int32_t input;
+	uint64_t input_offset;
 };
 
 /**
@@ -310,6 +316,8 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_alloc(struct pt2box_mod
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_tensor_lend(int32_t dtype, int32_t ndim, const int64_t *sizes,
 							      const int64_t *strides, void *data,
 							      struct pt2box_tensor **ret, struct pt2box_error *err);
+/** pt2box_tensor_protect() - what a model writes into this tensor as its input is not written back: it becomes readonly. */
+PT2BOX_API void pt2box_tensor_protect(struct pt2box_tensor *t);
 /** pt2box_tensor_get_info() - borrow the description, not to be changed; valid until the tensor is freed. */
 PT2BOX_API const struct pt2box_tensor_info *pt2box_tensor_get_info(const struct pt2box_tensor *t);
 /**
