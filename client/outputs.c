@@ -264,44 +264,6 @@ static pb_status check_written(const struct pb_lane_client *l, const struct pb_s
 	return PT2BOX_OK;
 }
 
-/* ---- outputs that are inputs ---- */
-
-/* Tell which input an output is that has been placed in one; -1 stays if the caller's tensor has other strides than the
- * worker saw. */
-static void note_input(const struct pb_lane_client *l, const struct pb_slot *s,
-		       struct pt2box_tensor *const *in, const struct pb_lane_tensor *o,
-		       struct pt2box_tensor_info *t)
-{
-	uint64_t bytes, extent;
-
-	if (t->numel == 0 || !pb_tensor_extent(o->ndim, o->sizes, o->strides,
-					       pt2box_dtype_size(o->dtype), &bytes))
-		return;
-	for (uint32_t i = 0; i < l->n_in; i++) {
-		const struct pb_lane_tensor *sent = &s->in[i];
-		const struct pt2box_tensor_info *f = &in[i]->info;
-
-		if (o->segment != sent->segment || o->offset < sent->offset ||
-		    !pb_tensor_extent(sent->ndim, sent->sizes, sent->strides,
-				      pt2box_dtype_size(sent->dtype), &extent) ||
-		    !pb_span_fits(o->offset - sent->offset, bytes, extent) ||
-		    !pb_strides_equal(f->ndim, f->sizes, f->strides, sent->strides))
-			continue;
-		t->input = (int32_t)i;
-		t->input_offset = o->offset - sent->offset;
-		return;
-	}
-}
-
-static void note_inputs(const struct pb_lane_client *l, const struct pb_slot *s,
-			const struct pb_lane_reply *reply, struct pt2box_tensor *const *in,
-			struct pt2box_tensor *const *out)
-{
-	for (uint32_t i = 0; i < l->n_out; i++)
-		if (out[i] && !reply->outputs[i].down)
-			note_input(l, s, in, &reply->outputs[i], &out[i]->info);
-}
-
 /* @base: the segment of the window. */
 static void write_back(const struct pb_lane_reply *reply, const uint8_t *base,
 		       struct pt2box_tensor *const *in)
@@ -342,10 +304,8 @@ pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s,
 	if (!st)
 		st = settle(l, s, reply, n_places, large, aliases, ret_out, err);
 	if (!st) {
-		if (in) { /* not taken by the run */
+		if (in)
 			write_back(reply, base, in);
-			note_inputs(l, s, reply, in, ret_out);
-		}
 		return PT2BOX_OK;
 	}
 	for (uint32_t i = 0; i < l->n_out; i++) {

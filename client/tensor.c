@@ -89,7 +89,7 @@ pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes, const
 	t = malloc(sizeof(*t));
 	if (!t)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a tensor");
-	*t = (struct pt2box_tensor){.info = {.dtype = dtype, .ndim = ndim, .input = -1}};
+	*t = (struct pt2box_tensor){.info = {.dtype = dtype, .ndim = ndim}};
 	f = &t->info;
 	if (ndim)
 		memcpy(f->sizes, sizes, (size_t)ndim * sizeof(*sizes));

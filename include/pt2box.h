@@ -282,10 +282,6 @@ PT2BOX_API int pt2box_model_is_stateful(const struct pt2box_model *m);
  * @readonly: 1: a large output, mapped where the worker wrote it: a store through @data is a SIGSEGV. An honest model
  *            never writes it again; a hostile one can, so copy what is checked before it is used
  * @numel:   product of sizes
- * @input:   of an output that is, or lies in, an input of its run: the input's index, else -1 (also where the model writes
- *           its inputs). The same elements are in that input's own memory, @input_offset bytes after its element 0, in
- *           the same strides
- * @input_offset: bytes
  */
 struct pt2box_tensor_info {
 	void *data;
@@ -295,8 +291,6 @@ struct pt2box_tensor_info {
 	int64_t numel;
 	int64_t sizes[PT2BOX_MAX_DIMS];
 	int64_t strides[PT2BOX_MAX_DIMS];
-	int32_t input;
-	uint64_t input_offset;
 };
 
 /**
