@@ -17,6 +17,8 @@ static const struct {
 	{"F16", PT2BOX_FLOAT16},     {"BF16", PT2BOX_BFLOAT16}, {"F32", PT2BOX_FLOAT32},
 	{"F64", PT2BOX_FLOAT64},     {"C64", PT2BOX_COMPLEX64}, {"F8_E5M2", PT2BOX_FLOAT8_E5M2},
 	{"F8_E4M3", PT2BOX_FLOAT8_E4M3FN},
+	/* Ours alone, for constants on their way from a client to a broker. */
+	{"C32", PT2BOX_COMPLEX32},   {"C128", PT2BOX_COMPLEX128},
 };
 
 int32_t pb_dtype_from_safetensors(const char *name)
@@ -33,4 +35,9 @@ const char *pb_dtype_safetensors_name(int32_t dtype)
 		if (rows[i].dtype == dtype)
 			return rows[i].name;
 	return NULL;
+}
+
+bool pb_dtype_in_safetensors(int32_t dtype)
+{
+	return dtype != PT2BOX_COMPLEX32 && dtype != PT2BOX_COMPLEX128 && pb_dtype_safetensors_name(dtype);
 }

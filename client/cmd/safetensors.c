@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/safetensors_header.h"
 #include "ipc/checked.h"
 #include "ipc/safetensors_dtype.h"
 
@@ -144,54 +145,27 @@ pb_status pb_safetensors_open(struct pb_array_file *f, struct pt2box_error *err)
 
 /* ---- write ---- */
 
-static uint64_t bytes_of(const struct pb_array_view *v)
-{
-	uint64_t n = pt2box_dtype_size(v->dtype);
-
-	for (int32_t d = 0; d < v->ndim; d++)
-		n *= (uint64_t)v->sizes[d];
-	return n;
-}
-
-static json_t *describe(const struct pb_array_view *v, uint64_t at)
-{
-	json_t *shape = json_array();
-
-	for (int32_t d = 0; d < v->ndim; d++)
-		json_array_append_new(shape, json_integer(v->sizes[d]));
-	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", pb_dtype_safetensors_name(v->dtype), "shape", shape, "data_offsets",
-			 (json_int_t)at, (json_int_t)(at + bytes_of(v)));
-}
-
 pb_status pb_safetensors_write(struct pb_sink *s, const struct pb_array_view *v, size_t n, struct pt2box_error *err)
 {
-	static const char spaces[] = "        ";
-	json_t *root = json_object();
-	uint64_t at = 0;
-	uint8_t prefix[8];
-	char *text;
-	size_t len, pad;
+	struct pb_safetensors_entry *e = calloc(n + 1, sizeof(*e));
+	uint8_t *header;
+	uint64_t elements;
+	size_t bytes;
+	pb_status st = e ? PT2BOX_OK : pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
 
-	for (size_t i = 0; i < n; i++) {
-		if (!pb_dtype_safetensors_name(v[i].dtype)) {
-			json_decref(root);
-			return pb_error_set(err, PT2BOX_USAGE, "%s is %s, which safetensors cannot hold: write .npz",
-					    v[i].name, pt2box_dtype_name(v[i].dtype));
-		}
-		json_object_set_new(root, v[i].name, describe(&v[i], at));
-		at += bytes_of(&v[i]);
+	for (size_t i = 0; i < n && !st; i++) {
+		e[i] = (struct pb_safetensors_entry){v[i].name, v[i].dtype, v[i].ndim, v[i].sizes};
+		if (!pb_dtype_in_safetensors(v[i].dtype))
+			st = pb_error_set(err, PT2BOX_USAGE, "%s is %s, which safetensors cannot hold: write .npz",
+					  v[i].name, pt2box_dtype_name(v[i].dtype));
 	}
-	text = json_dumps(root, JSON_COMPACT);
-	json_decref(root);
-	if (!text)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
-	len = strlen(text);
-	pad = (8 - len % 8) % 8;
-	pb_put_u64(prefix, len + pad);
-	pb_sink_write(s, prefix, sizeof(prefix));
-	pb_sink_write(s, text, len);
-	pb_sink_write(s, spaces, pad);
-	free(text);
+	if (!st)
+		st = pb_safetensors_header(e, n, &header, &bytes, &elements, err);
+	free(e);
+	if (st)
+		return st;
+	pb_sink_write(s, header, bytes);
+	free(header);
 	for (size_t i = 0; i < n; i++)
 		pb_sink_elements(s, &v[i], false);
 	return PT2BOX_OK;
