@@ -34,26 +34,16 @@ static pb_status lost_error(const struct pt2box *c, struct pt2box_error *err)
 
 /* ---- answers ---- */
 
+/* The first field of every answer, but that to hello. */
 static uint64_t request_of(const struct pb_rx *rx)
 {
-	switch (rx->row->id) {
-	case PB_MSG_failed:
-		return rx->msg.failed.request;
-	case PB_MSG_loaded:
-		return rx->msg.loaded.request;
-	case PB_MSG_inspected:
-		return rx->msg.inspected.request;
-	case PB_MSG_lane:
-		return rx->msg.lane.request;
-	case PB_MSG_segment:
-		return rx->msg.segment.request;
-	case PB_MSG_done:
-		return rx->msg.done.request;
-	case PB_MSG_text:
-		return rx->msg.text.request;
-	default:
-		return 0; /* hello_ok */
-	}
+	const struct pb_field *f = rx->row->fields;
+	uint64_t request;
+
+	if (!rx->row->n_fields || strcmp(f->name, "request") != 0)
+		return 0;
+	memcpy(&request, (const char *)&rx->msg + f->offset, sizeof(request));
+	return request;
 }
 
 static void failure(const struct pb_msg_failed *m, struct pt2box_error *err)

@@ -3,6 +3,7 @@
  * Inside libpt2box: who owns whom.
  *
  *	pt2box (connection) <--ref-- model --ref--> lane <--ref-- storage <--ref-- tensor
+ *				       ^--ref-- session --ref--> a lane of its own
  *
  * A model, a lane's memory and a connection's record live until the last handle that needs them is
  *freed, so handles may be freed in any order. The control socket is read by whoever waits for an
@@ -144,9 +145,10 @@ struct pb_lane_client {
 PB_CHECK pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int up_fd,
 				      int down_fd, uint32_t n_in, uint32_t n_out,
 				      struct pb_lane_client **ret, struct pt2box_error *err);
-PB_CHECK pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in,
-				       uint32_t n_out, uint64_t up_bytes, uint64_t down_bytes,
-				       struct pb_lane_client **ret, struct pt2box_error *err);
+/* With what the message asks for; its request is filled in. */
+PB_CHECK pb_status pb_lane_client_open(struct pt2box *c, struct pb_msg_lane_open *m, uint32_t n_in,
+				       uint32_t n_out, struct pb_lane_client **ret,
+				       struct pt2box_error *err);
 void pb_lane_client_unref(struct pb_lane_client *l);
 /* A block of either direction; grows the lane where it must. LIMIT: it cannot. */
 PB_CHECK pb_status pb_lane_client_alloc(struct pb_lane_client *l, bool down, uint64_t bytes,
@@ -162,12 +164,14 @@ void pb_lane_client_put_slot(struct pb_lane_client *l, struct pb_slot *s);
 void pb_lane_client_trim(struct pb_lane_client *l, uint64_t min_idle_ns);
 
 /* ---- tensor.c ---- */
-/* Memory shared by tensors: in a lane, or on the heap behind the struct. */
+/* Memory shared by tensors: in a lane, a mapping, or on the heap behind the struct. */
 struct pb_storage {
 	_Atomic uint32_t refs;
 	bool down;
-	struct pb_lane_client *lane; /* NULL: heap */
+	struct pb_lane_client *lane;
 	struct pb_block *block;
+	uint8_t *map;
+	uint64_t map_bytes;
 };
 
 struct pt2box_tensor {
@@ -182,6 +186,9 @@ extern uint8_t pb_tensor_nothing[64]; /* what a tensor without elements points t
 PB_CHECK pb_status pb_tensor_new(int32_t dtype, int32_t ndim, const int64_t *sizes,
 				 const int64_t *strides, struct pt2box_tensor **ret,
 				 uint64_t *ret_bytes, struct pt2box_error *err);
+/* @bytes of sealed memory, read-only. */
+PB_CHECK pb_status pb_storage_new_map(int fd, uint64_t bytes, struct pb_storage **ret,
+				      struct pt2box_error *err);
 struct pb_storage *pb_storage_new_heap(uint64_t bytes, uint8_t **ret_data);
 /* Takes a reference of the lane, and over one of the block (NULL: given later). NULL: no memory. */
 struct pb_storage *pb_storage_new_block(struct pb_lane_client *l, bool down, struct pb_block *b);
@@ -201,14 +208,34 @@ bool pb_strides_equal(int32_t ndim, const int64_t *sizes, const int64_t *a, cons
 void pb_copy_strided(int32_t ndim, const int64_t *sizes, size_t elem, void *dst,
 		     const int64_t *dst_strides, const void *src, const int64_t *src_strides);
 
-/* ---- load.c ---- */
+/* ---- model.c ---- */
 struct pt2box_model {
+	_Atomic uint32_t refs; /* of the handle and its sessions */
+	_Atomic bool unloaded;
 	struct pt2box *c;
 	struct pb_lane_client *lane;
-	struct pb_manifest *manifest;
+	struct pb_manifest *manifest; /* a session: its model's */
 	struct pb_msg_loaded loaded;
 	bool has_signature; /* of as many inputs as the container has */
+	struct pt2box_model *of; /* a session: its model */
+	uint32_t session;	 /* not 0: a session */
+	pthread_mutex_t changing; /* changes of constants take turns */
 };
+
+/* A handle on a connection, with one reference and nothing else; NULL: no memory. */
+struct pt2box_model *pb_model_new(struct pt2box *c, const struct pb_msg_loaded *loaded);
+/* Open its lane, of a session if it is one. */
+PB_CHECK pb_status pb_model_open_lane(struct pt2box_model *m, struct pt2box_error *err);
+void pb_model_unref(struct pt2box_model *m);
+/* Of a handle that could not be made, or is ended. */
+void pb_tell_unload(struct pt2box *c, uint32_t model);
+/* Usable: its connection is, and it is not a session of an unloaded model. */
+PB_CHECK pb_status pb_model_check(const struct pt2box_model *m, struct pt2box_error *err);
+
+/* ---- load.c ---- */
+/* A broker that serves many takes no file that a program serves (FUSE), for which it might have to wait: such a one is copied,
+ * then *fd is *ret_copy. */
+PB_CHECK pb_status pb_make_local(const struct pt2box *c, int *fd, int *ret_copy, struct pt2box_error *err);
 
 /* ---- run.c ---- */
 struct pb_run {

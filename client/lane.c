@@ -96,18 +96,15 @@ pb_status pb_lane_client_new(struct pt2box *c, const struct pb_msg_lane *m, int 
 	return PT2BOX_OK;
 }
 
-pb_status pb_lane_client_open(struct pt2box *c, uint32_t model, uint32_t n_in, uint32_t n_out,
-			      uint64_t up_bytes, uint64_t down_bytes, struct pb_lane_client **ret,
-			      struct pt2box_error *err)
+pb_status pb_lane_client_open(struct pt2box *c, struct pb_msg_lane_open *m, uint32_t n_in,
+			      uint32_t n_out, struct pb_lane_client **ret, struct pt2box_error *err)
 {
-	struct pb_msg_lane_open m = {
-		.model = model, .up_bytes = up_bytes, .down_bytes = down_bytes};
 	struct pb_call call;
 	pb_status st;
 
 	pb_call_begin(c, &call, PB_MSG_lane);
-	m.request = call.request;
-	st = pb_call_finish(c, &call, PB_MSG_lane_open, &m, NULL, 0, err);
+	m->request = call.request;
+	st = pb_call_finish(c, &call, PB_MSG_lane_open, m, NULL, 0, err);
 	if (st)
 		return st;
 	st = pb_lane_client_new(c, &call.msg.lane, call.fds.fd[0], call.fds.fd[1], n_in, n_out, ret,

@@ -11,9 +11,6 @@
 
 #define FUSE_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
 #define TEXT_MAX_BYTES (64u << 20)
-#define LANE_FIRST_MIN (256u << 10)
-#define LANE_FIRST_MAX (256u << 20)
-#define LANE_FIRST_DOWN (1u << 20)
 
 /* ---- options ---- */
 
@@ -135,69 +132,25 @@ void pt2box_free_text(char *text)
 
 /* ---- load ---- */
 
-/* Room for two sets of inputs as the package declares them; dynamic sizes count with what they may
- * grow to, within reason. */
-static uint64_t first_up_bytes(const struct pb_manifest *m)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < m->n_inputs && m->has_signature && sum < LANE_FIRST_MAX; i++) {
-		const struct pb_sig_input *in = &m->inputs[i];
-		uint64_t bytes = pt2box_dtype_size(in->dtype);
-
-		for (int32_t d = 0; d < in->ndim && bytes < LANE_FIRST_MAX; d++) {
-			int64_t n = in->dims[d].hi < 64 ? in->dims[d].hi : 64;
-
-			if (in->dims[d].lo > n)
-				n = in->dims[d].lo;
-			bytes *= n > LANE_FIRST_MAX ? LANE_FIRST_MAX : (uint64_t)n;
-		}
-		sum += bytes < LANE_FIRST_MAX ? bytes : LANE_FIRST_MAX;
-	}
-	sum *= 2;
-	if (sum < LANE_FIRST_MIN)
-		return LANE_FIRST_MIN;
-	return sum < LANE_FIRST_MAX ? sum : LANE_FIRST_MAX;
-}
-
-static void tell_unload(struct pt2box *c, uint32_t model)
-{
-	struct pb_msg_unload m = {.model = model};
-	struct pb_call call;
-
-	if (pb_connection_check(c, NULL))
-		return;
-	pb_call_begin(c, &call, PB_MSG_done);
-	m.request = call.request;
-	(void)!pb_call_finish(c, &call, PB_MSG_unload, &m, NULL, 0, NULL);
-}
-
 static pb_status model_new(struct pt2box *c, const struct pb_msg_loaded *loaded, int manifest_fd,
 			   struct pt2box_model **ret, struct pt2box_error *err)
 {
-	struct pt2box_model *m = calloc(1, sizeof(*m));
+	struct pt2box_model *m = pb_model_new(c, loaded);
 	pb_status st;
 
 	if (!m)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a model");
-	m->loaded = *loaded;
 	st = read_manifest(manifest_fd, &m->manifest, err);
-	if (!st) {
+	if (!st)
 		m->has_signature =
 			m->manifest->has_signature && m->manifest->n_inputs == loaded->n_inputs;
-		st = pb_lane_client_open(c, (uint32_t)loaded->model, (uint32_t)loaded->n_inputs,
-					 (uint32_t)loaded->n_outputs, first_up_bytes(m->manifest),
-					 LANE_FIRST_DOWN, &m->lane, err);
-	}
-	if (st) {
-		pb_manifest_free(m->manifest);
-		free(m);
-		return st;
-	}
-	m->c = c;
-	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
-	*ret = m;
-	return PT2BOX_OK;
+	if (!st)
+		st = pb_model_open_lane(m, err);
+	if (st)
+		pb_model_unref(m);
+	else
+		*ret = m;
+	return st;
 }
 
 /* A file, into a memfd. */
@@ -226,11 +179,7 @@ static pb_status copy_to_memory(int fd, int *ret, struct pt2box_error *err)
 	return st;
 }
 
-/*
- * A broker that serves many takes no file that a program serves (FUSE), for which it might have to
- * wait: such a one is copied here. *ret_copy is the copy, else -1.
- */
-static pb_status make_local(const struct pt2box *c, int *fd, int *ret_copy, struct pt2box_error *err)
+pb_status pb_make_local(const struct pt2box *c, int *fd, int *ret_copy, struct pt2box_error *err)
 {
 	struct statfs fs;
 	pb_status st;
@@ -261,9 +210,9 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 	if (!st)
 		st = load_message(opt, &m, &constants_fd, err);
 	if (!st)
-		st = make_local(c, &fd, &copy, err);
+		st = pb_make_local(c, &fd, &copy, err);
 	if (!st)
-		st = make_local(c, &constants_fd, &constants_copy, err);
+		st = pb_make_local(c, &constants_fd, &constants_copy, err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_loaded);
@@ -278,7 +227,7 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 	st = model_new(c, &call.msg.loaded, call.fds.fd[0], ret, err);
 	pb_fds_close(&call.fds);
 	if (st)
-		tell_unload(c, (uint32_t)call.msg.loaded.model);
+		pb_tell_unload(c, (uint32_t)call.msg.loaded.model);
 	return st;
 }
 
@@ -313,25 +262,6 @@ enum pt2box_status pt2box_load_memory(struct pt2box *c, const void *data, size_t
 	return pt2box_load_fd(c, fd, opt, ret, err);
 }
 
-void pt2box_unload(struct pt2box_model *m)
-{
-	bool ours;
-
-	if (!m)
-		return;
-	ours = pb_connection_is_ours(m->c);
-	if (ours) {
-		pthread_mutex_lock(&m->lane->lock);
-		m->lane->dead = true;
-		pthread_mutex_unlock(&m->lane->lock);
-		tell_unload(m->c, (uint32_t)m->loaded.model);
-		pb_lane_client_unref(m->lane);
-	}
-	pb_manifest_free(m->manifest);
-	pb_connection_unref(m->c);
-	free(m);
-}
-
 /* ---- what a package is ---- */
 
 static pb_status inspect(struct pt2box *c, int fd, const char *model_name, bool brief,
@@ -349,7 +279,7 @@ static pb_status inspect(struct pt2box *c, int fd, const char *model_name, bool 
 		st = set_text(m.model, sizeof(m.model), model_name, "model", "the model's name",
 			      err);
 	if (!st)
-		st = make_local(c, &fd, &copy, err);
+		st = pb_make_local(c, &fd, &copy, err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_inspected);
@@ -386,49 +316,4 @@ enum pt2box_status pt2box_model_describe(struct pt2box_model *m, char **ret_json
 {
 	pb_error_clear(err);
 	return pb_describe(m->manifest, &m->loaded, ret_json, err);
-}
-
-size_t pt2box_model_n_inputs(const struct pt2box_model *m)
-{
-	return m->lane->n_in;
-}
-
-size_t pt2box_model_n_outputs(const struct pt2box_model *m)
-{
-	return m->lane->n_out;
-}
-
-int32_t pt2box_model_input_dtype(const struct pt2box_model *m, size_t i)
-{
-	return m->has_signature && i < m->lane->n_in ? m->manifest->inputs[i].dtype : -1;
-}
-
-void pt2box_model_call_spec(const struct pt2box_model *m, const char **ret_in, const char **ret_out)
-{
-	*ret_in = m->manifest->in_spec;
-	*ret_out = m->manifest->out_spec;
-}
-
-int pt2box_model_is_stateful(const struct pt2box_model *m)
-{
-	return m->loaded.stateful != 0;
-}
-
-int pt2box_model_constant(const struct pt2box_model *m, size_t i, struct pt2box_constant_info *ret)
-{
-	const struct pb_constant *k;
-
-	if (i >= m->manifest->n_constants)
-		return 0;
-	k = &m->manifest->constants[i];
-	*ret = (struct pt2box_constant_info){.name = k->name,
-					     .fqn = k->fqn,
-					     .dtype = k->dtype,
-					     .ndim = k->ndim,
-					     .folded = k->folded,
-					     .type = (int32_t)k->type,
-					     .bytes = k->data_size};
-	memcpy(ret->sizes, k->sizes, sizeof(ret->sizes));
-	memcpy(ret->strides, k->strides, sizeof(ret->strides));
-	return 1;
 }

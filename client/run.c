@@ -25,7 +25,7 @@ pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_te
 		      size_t n_in, const struct pt2box_run_options *opt, struct pt2box_error *err)
 {
 	struct pt2box_run_options o = PT2BOX_RUN_OPTIONS_INIT;
-	pb_status st = pb_connection_check(m->c, err);
+	pb_status st = pb_model_check(m, err);
 
 	if (st)
 		return st;

@@ -2,6 +2,7 @@
 /* Tensors as the caller sees them, and the memory that they share. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "client/internal.h"
 #include "ipc/checked.h"
@@ -9,6 +10,24 @@
 #define ALIGN 64u
 
 /* ---- storage ---- */
+
+pb_status pb_storage_new_map(int fd, uint64_t bytes, struct pb_storage **ret,
+			     struct pt2box_error *err)
+{
+	struct pb_storage *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a tensor");
+	s->map = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (s->map == MAP_FAILED) {
+		free(s);
+		return pb_error_sys(err, "cannot map %llu bytes", (unsigned long long)bytes);
+	}
+	s->refs = 1;
+	s->map_bytes = bytes;
+	*ret = s;
+	return PT2BOX_OK;
+}
 
 struct pb_storage *pb_storage_new_heap(uint64_t bytes, uint8_t **ret_data)
 {
@@ -46,6 +65,8 @@ void pb_storage_unref(struct pb_storage *s)
 			pb_lane_client_unref_block(s->lane, s->down, s->block);
 		pb_lane_client_unref(s->lane);
 	}
+	if (s->map)
+		munmap(s->map, s->map_bytes);
 	free(s);
 }
 
@@ -118,7 +139,7 @@ enum pt2box_status pt2box_tensor_alloc(struct pt2box_model *m, int32_t dtype, in
 	pb_status st;
 
 	pb_error_clear(err);
-	st = pb_connection_check(m->c, err);
+	st = pb_model_check(m, err);
 	if (!st)
 		st = pb_tensor_new(dtype, ndim, sizes, NULL, &t, &bytes, err);
 	if (st)

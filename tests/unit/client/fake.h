@@ -85,7 +85,7 @@ static inline void fake_model(struct fake *f, uint32_t n_in, uint32_t n_out, uin
 		abort();
 	a = fake_memory(up_total);
 	b = fake_memory(down_total);
-	f->m = calloc(1, sizeof(*f->m));
+	f->m = pb_model_new(f->c, &(struct pb_msg_loaded){.model = 3, .n_inputs = n_in, .n_outputs = n_out});
 	f->decoder = pb_lane_decoder_new(n_in + 1);
 	if (!f->m || !f->decoder ||
 	    pb_lane_client_new(f->c, &m, a, b, n_in, n_out, &f->m->lane, NULL) ||
@@ -93,8 +93,6 @@ static inline void fake_model(struct fake *f, uint32_t n_in, uint32_t n_out, uin
 		abort();
 	close(a);
 	close(b);
-	f->m->c = f->c;
-	atomic_fetch_add(&f->c->refs, 1);
 }
 
 /* What a worker would do first. The request is valid until the next call. */
