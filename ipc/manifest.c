@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ipc/checked.h"
 #include "ipc/messages.h"
 
 #define TEXT_MAX (4u << 20)
@@ -104,6 +105,8 @@ static void put_all(msgpack_packer *pk, const struct pb_manifest *m)
 		put_constant(pk, &m->constants[i]);
 	msgpack_pack_uint8(pk, (uint8_t)m->const_source);
 	msgpack_pack_uint64(pk, m->const_bytes);
+	msgpack_pack_uint64(pk, m->const_file_offset);
+	msgpack_pack_uint8(pk, m->mutates);
 	msgpack_pack_array(pk, m->n_imports);
 	for (uint32_t i = 0; i < m->n_imports; i++) {
 		msgpack_pack_array(pk, 3);
@@ -128,7 +131,7 @@ static void put_all(msgpack_packer *pk, const struct pb_manifest *m)
 	msgpack_pack_uint8(pk, m->minimal_arrayref);
 	put_str(pk, m->extern_nodes);
 	/* Room for later fields, so that an older reader can say which version it needs. */
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 3; i++)
 		msgpack_pack_nil(pk);
 }
 
@@ -362,6 +365,8 @@ static void get_lists(struct in *in, struct pb_manifest *m)
 	leave(in, &sub);
 	m->const_source = (enum pb_const_source)get_u64(in, PB_CONSTS_NONE);
 	m->const_bytes = get_u64(in, INT64_MAX);
+	m->const_file_offset = get_u64(in, INT64_MAX);
+	m->mutates = get_u64(in, 1);
 	sub = enter(in, PB_MANIFEST_MAX_IMPORTS, &m->n_imports);
 	m->imports = take(in, m->n_imports, sizeof(*m->imports));
 	for (uint32_t i = 0; i < m->n_imports && m->imports && !sub.bad; i++)
@@ -385,8 +390,28 @@ static void get_rest(struct in *in, struct pb_manifest *m)
 	m->openmp_threads = (uint32_t)get_u64(in, 65536);
 	m->minimal_arrayref = get_u64(in, 1);
 	m->extern_nodes = get_str(in);
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 3; i++)
 		(void)next(in, MSGPACK_OBJECT_NIL);
+}
+
+/* Place, size and changes of the constants do not contradict each other: readers of them need not look again. */
+static bool constants_agree(const struct pb_manifest *m)
+{
+	switch (m->const_source) {
+	case PB_CONSTS_EMBEDDED_RO:
+	case PB_CONSTS_EMBEDDED_RW:
+		return m->mutates == (m->const_source == PB_CONSTS_EMBEDDED_RW) &&
+		       pb_span_fits(m->const_file_offset, m->const_bytes, m->so_bytes);
+	case PB_CONSTS_MMAP_SELF:
+		return pb_span_fits(m->const_file_offset, m->const_bytes, m->so_bytes);
+	case PB_CONSTS_NONE:
+		return !m->mutates && m->const_bytes == 0 && m->const_file_offset == 0;
+	case PB_CONSTS_BLOB:
+	case PB_CONSTS_EXTERNAL:
+	case PB_CONSTS_WEIGHTS_FILE:
+		break;
+	}
+	return m->const_file_offset == 0;
 }
 
 pb_status pb_manifest_decode(const uint8_t *data, size_t bytes, struct pb_manifest **ret, struct pt2box_error *err)
@@ -411,7 +436,7 @@ pb_status pb_manifest_decode(const uint8_t *data, size_t bytes, struct pb_manife
 	a->m.model_name = get_str(&top);
 	get_lists(&top, &a->m);
 	get_rest(&top, &a->m);
-	if (top.at != top.end)
+	if (top.at != top.end || !constants_agree(&a->m))
 		top.bad = true;
 	msgpack_unpacked_destroy(&u);
 	if (top.bad) {

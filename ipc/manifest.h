@@ -15,7 +15,7 @@
 
 #include "ipc/status.h"
 
-#define PB_MANIFEST_VERSION 1
+#define PB_MANIFEST_VERSION 2
 #define PB_MANIFEST_MAX_BYTES (8u << 20)
 #define PB_MANIFEST_MAX_TENSORS 65536
 #define PB_MANIFEST_MAX_IMPORTS 4096
@@ -90,8 +90,8 @@ struct pb_manifest {
 	uint32_t n_constants;
 	enum pb_const_source const_source;
 	uint64_t const_bytes; /* size of the constants' memory */
-	uint64_t const_file_offset; /* EMBEDDED_*, MMAP_SELF: where they begin in the code's file */
-	bool mutates; /* the model writes to its constants: it has state */
+	uint64_t const_file_offset; /* EMBEDDED_*, MMAP_SELF: where they begin in the code's file; else 0 */
+	bool mutates; /* the model writes to its constants, wherever they are: it has state */
 
 	struct pb_import *imports; /* undefined dynamic symbols of the .so that are aoti_torch_* or Sleef_* */
 	uint32_t n_imports;

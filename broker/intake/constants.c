@@ -66,7 +66,7 @@ static uint64_t word_at(const uint8_t *file, uint64_t offset)
 }
 
 /* {size + 8, magic} in the section; [pad][weights][magic] at the end of the file. */
-static bool is_mmap_self(const struct pb_constants_in *in, uint64_t *ret_bytes)
+static bool is_mmap_self(const struct pb_constants_in *in, uint64_t *ret_at, uint64_t *ret_bytes)
 {
 	uint64_t size, magic, at;
 
@@ -79,6 +79,7 @@ static bool is_mmap_self(const struct pb_constants_in *in, uint64_t *ret_bytes)
 	at = in->so_bytes - size;
 	if (at % APPENDED_ALIGN || at < in->elf->image_end)
 		return false;
+	*ret_at = at;
 	*ret_bytes = size - 8;
 	return true;
 }
@@ -91,15 +92,16 @@ static bool is_blob(const struct pb_constants_in *in, uint64_t *ret_bytes)
 	return true;
 }
 
-/* @bytes: what is there. Without a description any size is right. */
+/* @at: where in the code's file; @bytes: what is there. Without a description any size is right. */
 static pb_status in_code(const struct pb_constants_in *in, struct pb_manifest *m, enum pb_const_source source,
-			 uint64_t bytes, uint64_t want, struct pt2box_error *err)
+			 uint64_t at, uint64_t bytes, uint64_t want, struct pt2box_error *err)
 {
 	if (in->wrapper->has_constants && bytes != want)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED,
 				    "meta.constants: described as %llu bytes, but %llu are there",
 				    (unsigned long long)want, (unsigned long long)bytes);
 	m->const_source = source;
+	m->const_file_offset = at;
 	m->const_bytes = bytes;
 	return PT2BOX_OK;
 }
@@ -111,7 +113,7 @@ static pb_status find_blob(const struct pb_constants_in *in, struct pb_manifest 
 		return reject(err, "the file *_weights.blob is missing");
 	if (in->files->blob->size != bytes)
 		return reject(err, "the file *_weights.blob has not the size that the code says");
-	return in_code(in, m, PB_CONSTS_BLOB, bytes, want, err);
+	return in_code(in, m, PB_CONSTS_BLOB, 0, bytes, want, err);
 }
 
 /* None inside: the client brings them, laid out as described. */
@@ -128,7 +130,7 @@ static pb_status outside(const struct pb_constants_in *in, struct pb_manifest *m
 pb_status pb_constants_find(const struct pb_constants_in *in, struct pb_manifest *m, struct pt2box_error *err)
 {
 	const struct pb_wrapper *w = in->wrapper;
-	uint64_t want = 0, bytes = in->elf->constants_bytes;
+	uint64_t want = 0, at = in->elf->constants_offset, bytes = in->elf->constants_bytes;
 	uint32_t placed = 0;
 	pb_status st = place_all(w, &want, &placed, err);
 
@@ -140,23 +142,15 @@ pb_status pb_constants_find(const struct pb_constants_in *in, struct pb_manifest
 		m->const_source = PB_CONSTS_NONE;
 		return PT2BOX_OK;
 	}
-	if (in->brought && !in->elf->constants_writable)
+	/* The section is writable also where it only stands for constants that are elsewhere. */
+	m->mutates = in->elf->constants_writable;
+	if (in->brought)
 		return outside(in, m, want, err);
-	if (is_mmap_self(in, &bytes))
-		st = in_code(in, m, PB_CONSTS_MMAP_SELF, bytes, want, err);
-	else if (is_blob(in, &bytes))
-		st = find_blob(in, m, bytes, want, err);
-	else if (bytes > 1)
-		st = in_code(in, m, in->elf->constants_writable ? PB_CONSTS_EMBEDDED_RW : PB_CONSTS_EMBEDDED_RO, bytes,
-			     want, err);
-	else
-		st = outside(in, m, want, err);
-	if (st)
-		return st;
-	/* Outside the code, constants are mapped read-only and shared by workers. */
-	if (in->elf->constants_writable && (m->const_source != PB_CONSTS_EMBEDDED_RW || in->brought))
-		return pb_error_set(err, PT2BOX_UNSUPPORTED,
-				    "the model changes its own constants, so they must be inside the package: compile it "
-				    "with aot_inductor.package_constants_in_so=True");
-	return PT2BOX_OK;
+	if (is_mmap_self(in, &at, &bytes))
+		return in_code(in, m, PB_CONSTS_MMAP_SELF, at, bytes, want, err);
+	if (is_blob(in, &bytes))
+		return find_blob(in, m, bytes, want, err);
+	if (bytes > 1)
+		return in_code(in, m, m->mutates ? PB_CONSTS_EMBEDDED_RW : PB_CONSTS_EMBEDDED_RO, at, bytes, want, err);
+	return outside(in, m, want, err);
 }

@@ -18,8 +18,8 @@ struct pb_constants_in {
 	bool brought; /* the client has a file of constants */
 };
 
-/* Sets constants (with offsets), const_source, const_bytes of @m. PKG_REJECTED "meta.constants: ..." for contradictions,
- * UNSUPPORTED for what this version cannot run. */
+/* Sets constants (with offsets), const_source, const_file_offset, const_bytes and mutates of @m. PKG_REJECTED
+ * "meta.constants: ..." for contradictions. */
 PB_CHECK pb_status pb_constants_find(const struct pb_constants_in *in, struct pb_manifest *m,
 				     struct pt2box_error *err);
 

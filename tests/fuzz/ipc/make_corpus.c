@@ -102,6 +102,6 @@ int main(int argc, char **argv)
 	sample_manifest(&s);
 	put_manifest("some", &s.m);
 	put_manifest("empty", &(struct pb_manifest){0});
-	put("manifest", "bomb", "", 0, "\xdd\x00\x00\x00\x21\x01\xa0\xdd\x00\x00\xff\xff", 12);
+	put("manifest", "bomb", "", 0, "\xdd\x00\x00\x00\x21\x02\xa0\xdd\x00\x00\xff\xff", 12);
 	return 0;
 }

@@ -55,10 +55,14 @@ static void test_embedded(void **state)
 	assert_int_equal(PT2BOX_OK, find(&p, &err));
 	assert_int_equal(PB_CONSTS_EMBEDDED_RO, p.m.const_source);
 	assert_int_equal(192, p.m.const_bytes);
+	assert_int_equal(1000, p.m.const_file_offset);
+	assert_false(p.m.mutates);
 	assert_int_equal(128, p.m.constants[2].blob_offset);
 	p.elf.constants_writable = true;
 	assert_int_equal(PT2BOX_OK, find(&p, &err));
 	assert_int_equal(PB_CONSTS_EMBEDDED_RW, p.m.const_source);
+	assert_int_equal(1000, p.m.const_file_offset);
+	assert_true(p.m.mutates);
 	/* Folded ones have no place. */
 	p.c[1].folded = true;
 	assert_int_equal(PT2BOX_PKG_REJECTED, find(&p, &err));
@@ -75,6 +79,7 @@ static void test_embedded(void **state)
 	p.elf.constants_bytes = 1;
 	assert_int_equal(PT2BOX_OK, find(&p, &err));
 	assert_int_equal(PB_CONSTS_NONE, p.m.const_source);
+	assert_false(p.m.mutates); /* there is nothing to change */
 	free(p.so);
 }
 
@@ -137,10 +142,21 @@ static void test_appended(void **state)
 	assert_int_equal(PT2BOX_PKG_REJECTED, find(&p, &err));
 	put(&p, 1000, 7);
 	assert_int_equal(PT2BOX_PKG_REJECTED, find(&p, &err));
-	/* Changed by the model, and not in its memory: not in this version. */
+	/* Changed by the model, though not in its memory. */
 	put(&p, 1000, 200);
+	assert_int_equal(PT2BOX_OK, find(&p, &err));
+	assert_int_equal(65536, p.m.const_file_offset);
+	assert_false(p.m.mutates);
 	p.elf.constants_writable = true;
-	assert_int_equal(PT2BOX_UNSUPPORTED, find(&p, &err));
+	assert_int_equal(PT2BOX_OK, find(&p, &err));
+	assert_int_equal(PB_CONSTS_MMAP_SELF, p.m.const_source);
+	assert_true(p.m.mutates);
+	/* The client's are used instead of those in the file. */
+	p.brought = true;
+	assert_int_equal(PT2BOX_OK, find(&p, &err));
+	assert_int_equal(PB_CONSTS_EXTERNAL, p.m.const_source);
+	assert_int_equal(0, p.m.const_file_offset);
+	assert_true(p.m.mutates);
 	free(p.so);
 }
 
@@ -160,6 +176,11 @@ static void test_blob(void **state)
 	p.blob.size = 192;
 	assert_int_equal(PT2BOX_OK, find(&p, &err));
 	assert_int_equal(PB_CONSTS_BLOB, p.m.const_source);
+	assert_false(p.m.mutates);
+	p.elf.constants_writable = true;
+	assert_int_equal(PT2BOX_OK, find(&p, &err));
+	assert_int_equal(PB_CONSTS_BLOB, p.m.const_source);
+	assert_true(p.m.mutates);
 	free(p.so);
 }
 
@@ -186,7 +207,9 @@ static void test_outside(void **state)
 	assert_int_equal(PT2BOX_OK, find(&p, &err));
 	assert_int_equal(PB_CONSTS_EXTERNAL, p.m.const_source);
 	p.elf.constants_writable = true;
-	assert_int_equal(PT2BOX_UNSUPPORTED, find(&p, &err));
+	assert_int_equal(PT2BOX_OK, find(&p, &err));
+	assert_int_equal(PB_CONSTS_EXTERNAL, p.m.const_source);
+	assert_true(p.m.mutates);
 	/* Not described: nobody knows where each goes. */
 	p.elf.constants_writable = false;
 	p.elf.constants_bytes = 1;

@@ -165,6 +165,9 @@ static void check_golden(const struct golden *g)
 	assert_int_equal(g->n_constants, r.m->n_constants);
 	assert_int_equal(g->source, r.m->const_source);
 	assert_int_equal(g->const_bytes, r.m->const_bytes);
+	assert_int_equal(g->source == PB_CONSTS_EMBEDDED_RW, r.m->mutates);
+	if (g->source == PB_CONSTS_MMAP_SELF) /* 8 bytes of magic follow */
+		assert_int_equal(r.m->so_bytes - 8 - g->const_bytes, r.m->const_file_offset);
 	assert_int_equal(g->n_imports, r.m->n_imports);
 	assert_int_equal(g->openmp_threads, r.m->openmp_threads);
 	assert_int_equal(g->openmp_threads != 0, r.m->uses_openmp);

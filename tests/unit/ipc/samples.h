@@ -139,6 +139,7 @@ static inline void sample_manifest(struct sample_manifest *s)
 		.metadata = s->metadata, .n_metadata = 2, .in_spec = "[1, {}]", .out_spec = "[2]",
 		.inputs = s->inputs, .n_inputs = 3, .n_outputs = 1, .has_signature = true,
 		.constants = s->constants, .n_constants = 3, .const_source = PB_CONSTS_BLOB, .const_bytes = 65536,
+		.mutates = true,
 		.imports = s->imports, .n_imports = 3, .n_absent = 1, .n_proxied = 0, .so_bytes = 123456,
 		.init_addr = 0x1000, .init_array_addr = 0x2000, .init_array_count = 3, .cpu_isa = "AVX2",
 		.cpu_needs = "avx2 fma", .uses_openmp = true, .openmp_threads = 2, .minimal_arrayref = true,

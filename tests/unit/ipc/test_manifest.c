@@ -99,6 +99,8 @@ static void assert_same(const struct pb_manifest *a, const struct pb_manifest *b
 	assert_int_equal(a->has_signature, b->has_signature);
 	assert_int_equal(a->const_source, b->const_source);
 	assert_int_equal(a->const_bytes, b->const_bytes);
+	assert_int_equal(a->const_file_offset, b->const_file_offset);
+	assert_int_equal(a->mutates, b->mutates);
 	assert_int_equal(a->n_absent, b->n_absent);
 	assert_int_equal(a->n_proxied, b->n_proxied);
 	assert_int_equal(a->so_bytes, b->so_bytes);
@@ -133,6 +135,9 @@ static void test_there_and_back(void **state)
 	sample_manifest(&sample);
 	there_and_back(&sample.m);
 	assert_null(pb_manifest_free(NULL));
+	sample.m.const_source = PB_CONSTS_EMBEDDED_RW;
+	sample.m.const_file_offset = sample.m.so_bytes - sample.m.const_bytes;
+	there_and_back(&sample.m);
 }
 
 static void test_empty(void **state)
@@ -377,6 +382,17 @@ static void test_ranges(void **state)
 	REFUSED(sample.constants[0].type = PB_CONST_FOLDED + 1);
 	REFUSED(sample.m.const_source = PB_CONSTS_NONE + 1);
 	REFUSED(sample.m.const_bytes = UINT64_MAX);
+	/* Places that are not in the code, and changes that cannot be. */
+	REFUSED(sample.m.const_file_offset = 1);
+	REFUSED(sample.m.const_source = PB_CONSTS_EXTERNAL; sample.m.const_file_offset = 1);
+	REFUSED(sample.m.const_source = PB_CONSTS_EMBEDDED_RO);
+	REFUSED(sample.m.const_source = PB_CONSTS_EMBEDDED_RW; sample.m.mutates = false);
+	REFUSED(sample.m.const_source = PB_CONSTS_EMBEDDED_RW; sample.m.const_bytes = sample.m.so_bytes + 1);
+	REFUSED(sample.m.const_source = PB_CONSTS_EMBEDDED_RW; sample.m.const_file_offset = INT64_MAX);
+	REFUSED(sample.m.const_source = PB_CONSTS_MMAP_SELF;
+		sample.m.const_file_offset = sample.m.so_bytes - sample.m.const_bytes + 1);
+	REFUSED(sample.m.const_source = PB_CONSTS_NONE; sample.m.const_bytes = 0);
+	REFUSED(sample.m.const_source = PB_CONSTS_NONE; sample.m.mutates = false);
 	REFUSED(sample.imports[0].state = PB_SHIM_IS_OTHER + 1);
 	REFUSED(sample.m.n_absent = PB_MANIFEST_MAX_IMPORTS + 1);
 	REFUSED(sample.m.n_proxied = PB_MANIFEST_MAX_IMPORTS + 1);
@@ -435,7 +451,7 @@ static void test_bombs(void **state)
 
 			/* [version, name, [fill...]] the second time */
 			if (in_list)
-				memcpy(head, (uint8_t[]){0x93, 1, 0xa0, 0xdd, n >> 24, n >> 16 & 255, n >> 8 & 255,
+				memcpy(head, (uint8_t[]){0x93, PB_MANIFEST_VERSION, 0xa0, 0xdd, n >> 24, n >> 16 & 255, n >> 8 & 255,
 							 n & 255},
 				       8);
 			memset(data, fills[i], PB_MANIFEST_MAX_BYTES);
