@@ -218,19 +218,38 @@ static void show_verdict(const json_t *o, const char *missing)
 	puts("; backend torch, which this version does not have, could");
 }
 
+static void show_names_of(const json_t *o)
+{
+	show_list("models", json_object_get(o, "models"));
+	label("shown");
+	cmd_show_text(stdout, cmd_json_text(o, "model"));
+	fputs(", for ", stdout);
+	cmd_show_text(stdout, cmd_json_text(o, "device"));
+	puts(json_is_true(json_object_get(o, "stateful")) ? ", keeps state from run to run" : "");
+}
+
+static void show_package(const char *path)
+{
+	label("package");
+	cmd_show_text(stdout, path);
+	putchar('\n');
+}
+
+static void show_brief(const char *path, const json_t *o)
+{
+	show_package(path);
+	show_names_of(o);
+	show_metadata(o);
+}
+
 static void show(const char *path, const json_t *o)
 {
 	const json_t *code = json_object_get(o, "code");
 	char bytes[24], missing[512];
 
-	label("package");
-	cmd_show_text(stdout, path);
-	printf("\n" LABEL "%s\n", "sha256", cmd_json_text(o, "package_sha256"));
-	show_list("models", json_object_get(o, "models"));
-	label("shown");
-	cmd_show_text(stdout, cmd_json_text(o, "model"));
-	printf(", for %s%s\n", cmd_json_text(o, "device"),
-	       json_is_true(json_object_get(o, "stateful")) ? ", keeps state from run to run" : "");
+	show_package(path);
+	printf(LABEL "%s\n", "sha256", cmd_json_text(o, "package_sha256"));
+	show_names_of(o);
 	label("call");
 	cmd_show_call(stdout, o);
 	cmd_show_inputs(stdout, o);
@@ -259,12 +278,15 @@ pb_status cmd_inspect(const struct cmd_options *o, struct pt2box_error *err)
 		st = pt2box_open(o->socket, &c, err);
 	cmd_progress_start("inspecting");
 	if (!st)
-		st = pt2box_inspect_fd(c, fd, o->name, &text, err);
+		st = o->metadata ? pt2box_inspect_metadata_fd(c, fd, o->name, &text, err)
+				 : pt2box_inspect_fd(c, fd, o->name, &text, err);
 	cmd_progress_stop();
 	if (!st)
 		st = cmd_json_take(text, &root, err);
 	if (!st && o->json)
 		cmd_json_print(root);
+	else if (!st && o->metadata)
+		show_brief(o->package, root);
 	else if (!st)
 		show(o->package, root);
 	json_decref(root);

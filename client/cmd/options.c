@@ -43,6 +43,7 @@ static const struct option_row {
 	{"count", 'n', "N", V(BENCH), U32, AT(runs), 1, UINT32_MAX, "runs that are measured (default: 2000, or 10 seconds of them)"},
 	{"clients", 'c', "N", V(BENCH), U32, AT(clients), 1, 256, "threads that run at the same time (default 1)"},
 	{"socket", 0, "S", LOADING | V(INSPECT) | V(DOCTOR) | V(PS), TEXT, AT(socket), 0, 0, "a running broker (default $PT2BOX_SOCKET, else a private one)"},
+	{"metadata", 0, NULL, V(INSPECT), FLAG, AT(metadata), 0, 0, "only names and metadata: nothing else of the package is read"},
 	{"json", 0, NULL, V(INSPECT) | V(BENCH) | V(DOCTOR) | V(PS), FLAG, AT(json), 0, 0, "print JSON"},
 	{"help", 'h', NULL, ~0u, FLAG, AT(help), 0, 0, "this text"},
 };

@@ -23,7 +23,7 @@ struct cmd_options {
 	const char **inputs; /* malloc'd */
 	size_t n_inputs;
 	const char *output, *name, *backend, *profile, *constants, *socket;
-	bool single_threaded, explain, json;
+	bool single_threaded, explain, json, metadata;
 	uint32_t runners, threads, retries, repeat, clients;
 	uint32_t runs; /* 0: as many as say something */
 	int32_t device;
