@@ -25,9 +25,12 @@ size_t aoti_torch_dtype_element_size(int32_t dtype)
 	return pb_rt_dtype_size(dtype);
 }
 
+/* Of no tensor too: when its inactive buffer is updated after it was freed, a container asks this of
+ * folded constants that it has given up and not computed anew (update_array() after reset() in
+ * model_container.h). libtorch crashes there. */
 AOTITorchError aoti_torch_get_data_ptr(AtenTensorHandle t, void **ret)
 {
-	*ret = pb_rt_data(t);
+	*ret = t ? pb_rt_data(t) : NULL;
 	return 0;
 }
 

@@ -30,6 +30,9 @@ void pb_rt_warmup(void);
  * Forgotten by pb_rt_forget_constants(), which also drops every cached packing. */
 int pb_rt_add_constants(const void *base, uint64_t bytes);
 void pb_rt_forget_constants(void);
+/* The promise ends for whatever lies in [base, base + bytes), which may be about to be unmapped: its
+ * packed copies are freed, so that what is mapped there next is not mistaken for it. */
+void pb_rt_remove_constants(const void *base, uint64_t bytes);
 
 /*
  * A run begins: allocations are numbered from 0, and those that the last run's outputs came from

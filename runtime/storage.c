@@ -71,6 +71,42 @@ int pb_rt_add_constants(const void *base, uint64_t bytes)
 	return 0;
 }
 
+/* What is left of each range: nothing, one part or two. */
+static void cut_ranges(uintptr_t begin, uintptr_t end)
+{
+	const uint32_t n = n_ranges;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct range *r = &ranges[i];
+		const struct range behind = {end, r->end};
+
+		if (begin >= r->end || end <= r->begin)
+			continue;
+		r->end = begin > r->begin ? begin : r->begin;
+		/* Without room for the second part it is only slower. */
+		if (behind.begin < behind.end && n_ranges < RANGES_MAX)
+			ranges[n_ranges++] = behind;
+	}
+	for (uint32_t i = 0; i < n_ranges;)
+		if (ranges[i].begin == ranges[i].end)
+			ranges[i] = ranges[--n_ranges];
+		else
+			i++;
+}
+
+void pb_rt_remove_constants(const void *base, uint64_t bytes)
+{
+	const uintptr_t at = (uintptr_t)base;
+	const uintptr_t end = bytes > UINTPTR_MAX - at ? UINTPTR_MAX : at + bytes;
+
+	if (!base || !bytes)
+		return;
+	cut_ranges(at, end);
+	n_plan = 0;
+	pb_rt_storage_each(mark, NULL);
+	pb_rt_cache_remove(at, end);
+}
+
 void pb_rt_forget_constants(void)
 {
 	n_ranges = 0;

@@ -16,6 +16,7 @@
 struct slot {
 	struct pb_pack_key key;
 	void *packed;
+	size_t bytes;
 };
 
 static struct slot slots[SLOTS];
@@ -70,7 +71,7 @@ static void *insert(struct slot *slot, const struct pb_pack_key *key, size_t byt
 		stats.refused++;
 		return NULL;
 	}
-	*slot = (struct slot){*key, packed};
+	*slot = (struct slot){*key, packed, bytes};
 	stats.entries++;
 	stats.bytes += bytes;
 	return packed;
@@ -117,6 +118,38 @@ const void *pb_pack_constant(const struct AtenTensorOpaque *t, const struct pb_p
 	if (fresh)
 		fill(ctx, fresh);
 	return fresh;
+}
+
+/* Takes one out and closes the gap: a search stops at the first free slot. */
+static void remove_at(size_t i)
+{
+	free(slots[i].packed);
+	pb_rt_memory_uncharge(slots[i].bytes);
+	stats.entries--;
+	stats.bytes -= slots[i].bytes;
+	for (size_t k = (i + 1) & (SLOTS - 1); slots[k].packed; k = (k + 1) & (SLOTS - 1)) {
+		const size_t home = hash(&slots[k].key);
+
+		/* It may move to the gap unless its search begins after that. */
+		if (((k - home) & (SLOTS - 1)) >= ((k - i) & (SLOTS - 1))) {
+			slots[i] = slots[k];
+			i = k;
+		}
+	}
+	slots[i] = (struct slot){.packed = NULL};
+}
+
+void pb_rt_cache_remove(uintptr_t begin, uintptr_t end)
+{
+	/* Another one may have moved here: look again before going on. */
+	for (size_t i = 0; i < SLOTS;) {
+		const uintptr_t at = (uintptr_t)slots[i].key.p;
+
+		if (slots[i].packed && at >= begin && at < end)
+			remove_at(i);
+		else
+			i++;
+	}
 }
 
 void pb_rt_cache_clear(void)

@@ -380,6 +380,54 @@ static void test_constants_are_marked(void **state)
 	assert_int_equal(1, pb_rt_add_constants(weights, UINT64_MAX));
 }
 
+/* A part of a range goes; the storages over it are told. */
+static void test_promises_are_taken_back(void **state)
+{
+	static float weights[64];
+	struct pb_rt_tensor *t[4];
+
+	(void)state;
+	assert_int_equal(0, pb_rt_add_constants(weights, sizeof(weights)));
+	for (int i = 0; i < 4; i++) {
+		t[i] = pb_rt_from_blob(weights + 16 * i, PB_RT_F32, 1, (int64_t[]){16}, NULL, 0);
+		assert_true(t[i]->storage->constant);
+	}
+	pb_rt_remove_constants(weights + 16, 16 * sizeof(float));
+	assert_true(t[0]->storage->constant);
+	assert_false(t[1]->storage->constant);
+	assert_true(t[2]->storage->constant);
+	assert_true(pb_rt_is_constant(weights, 16 * sizeof(float)));
+	assert_true(pb_rt_is_constant(weights + 32, 32 * sizeof(float)));
+	assert_false(pb_rt_is_constant(weights, 17 * sizeof(float)));
+	pb_rt_remove_constants(weights + 8, 32 * sizeof(float));
+	assert_false(t[0]->storage->constant);
+	assert_false(t[2]->storage->constant);
+	assert_true(t[3]->storage->constant);
+	pb_rt_remove_constants(weights + 63, UINT64_MAX);
+	assert_false(t[3]->storage->constant);
+	assert_true(pb_rt_is_constant(weights, 8 * sizeof(float)));
+	pb_rt_remove_constants(NULL, 100);
+	pb_rt_remove_constants(weights, 0);
+	pb_rt_remove_constants(weights, sizeof(weights));
+	assert_false(pb_rt_is_constant(weights, 1));
+	assert_false(pb_rt_is_constant(weights + 40, 1));
+	for (int i = 0; i < 4; i++)
+		pb_rt_delete(t[i]);
+}
+
+/* As long as there is room: ranges that went are used again. */
+static void test_ranges_do_not_run_out(void **state)
+{
+	static float weights[64];
+
+	(void)state;
+	for (int i = 0; i < 5000; i++) {
+		assert_int_equal(0, pb_rt_add_constants(weights, sizeof(weights)));
+		pb_rt_remove_constants(weights, sizeof(weights));
+	}
+	assert_false(pb_rt_is_constant(weights, 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +443,8 @@ int main(void)
 		cmocka_unit_test(test_foreign_outputs),
 		cmocka_unit_test(test_constants_reset_the_plan),
 		cmocka_unit_test(test_constants_are_marked),
+		cmocka_unit_test(test_promises_are_taken_back),
+		cmocka_unit_test(test_ranges_do_not_run_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,9 +3,12 @@
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
+#include "runtime/alloc.h"
 #include "runtime/hooks.h"
 #include "runtime/ops/heavy.h"
 #include "runtime/ops/matmul.h"
@@ -298,6 +301,122 @@ static void test_only_constants_are_cached(void **state)
 	pb_rt_delete(out);
 }
 
+static void fill_with_key(const void *ctx, void *dst)
+{
+	const struct pb_pack_key *key = ctx;
+
+	memcpy(dst, &key->p, sizeof(key->p));
+}
+
+static void must_be_there(const void *ctx, void *dst)
+{
+	(void)ctx;
+	(void)dst;
+	fail_msg("a packed copy is lost");
+}
+
+#define CONSTANTS ((char *)UINT64_C(0x210000000000))
+#define CONSTANTS_BYTES (1u << 20)
+
+/* Memory at an address that is given out again and again, as the kernel does with mappings that follow each other. */
+static void map_constants_at_the_same_place(float first)
+{
+	float *p = mmap(CONSTANTS, CONSTANTS_BYTES, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	assert_ptr_equal(CONSTANTS, p);
+	for (size_t i = 0; i < CONSTANTS_BYTES / sizeof(*p); i++)
+		p[i] = first + (float)(i % 7);
+}
+
+static void multiply_by_constant(struct pb_rt_tensor *a, size_t offset, uint32_t entries_after)
+{
+	struct pb_rt_tensor *b = pb_rt_from_blob(CONSTANTS + offset, PB_RT_F32, 2,
+						 (int64_t[]){32, 48}, NULL, 0);
+	struct pb_rt_tensor *out = draw_contiguous(PB_RT_F32, 2, (int64_t[]){8, 48});
+	struct pb_rt_cache_stats stats;
+
+	assert_int_equal(0, aoti_torch_cpu_mm_out(out, a, b));
+	compare(out, NULL, a, b, 0, 1);
+	pb_rt_cache_stats(&stats);
+	assert_int_equal(entries_after, stats.entries);
+	pb_rt_delete(out);
+	pb_rt_delete(b);
+}
+
+/* New constants may lie where the old ones lay: a packed copy of those would be a wrong result. */
+static void test_address_that_is_used_again(void **state)
+{
+	struct pb_rt_tensor *a = draw_contiguous(PB_RT_F32, 2, (int64_t[]){8, 32});
+	const size_t second = 32 * 48 * sizeof(float), third = CONSTANTS_BYTES / 2;
+	const uint64_t held = pb_rt_memory_held();
+	struct pb_rt_cache_stats stats;
+
+	(void)state;
+	pb_rt_cache_clear();
+	for (int round = 0; round < 3; round++) {
+		map_constants_at_the_same_place((float)round);
+		assert_int_equal(0, pb_rt_add_constants(CONSTANTS, CONSTANTS_BYTES));
+		multiply_by_constant(a, 0, 1);
+		multiply_by_constant(a, second, 2);
+		multiply_by_constant(a, third, 3);
+		multiply_by_constant(a, 0, 3);
+		assert_true(pb_rt_memory_held() > held);
+
+		/* The first half is replaced and not promised: what is kept of the second one stays. */
+		pb_rt_remove_constants(CONSTANTS, CONSTANTS_BYTES / 2);
+		for (size_t i = 0; i < CONSTANTS_BYTES / 2; i += sizeof(float))
+			*(float *)(void *)(CONSTANTS + i) += 100;
+		multiply_by_constant(a, 0, 1);
+		multiply_by_constant(a, second, 1);
+		multiply_by_constant(a, third, 1);
+
+		pb_rt_remove_constants(CONSTANTS, CONSTANTS_BYTES);
+		pb_rt_cache_stats(&stats);
+		assert_int_equal(0, stats.entries);
+		assert_int_equal(0, stats.bytes);
+		munmap(CONSTANTS, CONSTANTS_BYTES);
+	}
+	pb_rt_delete(a);
+}
+
+/* Every order of removal leaves the others to be found, also round the end of the table. */
+static void test_removal_from_a_crowded_table(void **state)
+{
+	enum { N = 900, BYTES = 64 };
+	struct pb_rt_tensor *t = draw_contiguous(PB_RT_F32, 1, (int64_t[]){4});
+	struct pb_rt_cache_stats stats;
+	static bool gone[N];
+	int left = N;
+
+	(void)state;
+	pb_rt_cache_clear();
+	t->storage->constant = true;
+	for (int i = 0; i < N; i++) {
+		const struct pb_pack_key key = {CONSTANTS + (size_t)i * BYTES, {i % 3}};
+
+		assert_non_null(pb_pack_constant(t, &key, 8, fill_with_key, &key));
+	}
+	while (left > 0) {
+		const int i = draw_int(0, N - 1);
+
+		if (gone[i])
+			continue;
+		pb_rt_cache_remove((uintptr_t)CONSTANTS + (size_t)i * BYTES, (uintptr_t)CONSTANTS + (size_t)i * BYTES + 1);
+		gone[i] = true;
+		left--;
+		for (int k = left % 50 ? N : 0; k < N; k++) {
+			const struct pb_pack_key key = {CONSTANTS + (size_t)k * BYTES, {k % 3}};
+
+			if (!gone[k])
+				assert_ptr_equal(key.p, *(void *const *)pb_pack_constant(t, &key, 8, must_be_there, NULL));
+		}
+		pb_rt_cache_stats(&stats);
+		assert_int_equal(left, stats.entries);
+	}
+	pb_rt_delete(t);
+}
+
 static void test_integers_wrap(void **state)
 {
 	struct pb_rt_tensor *a = pb_rt_empty(PB_RT_U8, 2, (int64_t[]){1, 2}, NULL);
@@ -405,6 +524,8 @@ int main(void)
 		cmocka_unit_test(test_empty_sum_is_the_addend),
 		cmocka_unit_test(test_output_aliases),
 		cmocka_unit_test(test_only_constants_are_cached),
+		cmocka_unit_test(test_address_that_is_used_again),
+		cmocka_unit_test(test_removal_from_a_crowded_table),
 		cmocka_unit_test(test_integers_wrap),
 		cmocka_unit_test(test_small_relatives),
 		cmocka_unit_test(test_errors_name_the_shapes),

@@ -40,6 +40,7 @@ static const char *const hooks[] = {
 	"pb_rt_warmup",
 	"pb_rt_add_constants",
 	"pb_rt_forget_constants",
+	"pb_rt_remove_constants",
 	"pb_rt_run_begin",
 	"pb_rt_run_end",
 	"pb_rt_window_used",
