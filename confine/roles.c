@@ -110,7 +110,8 @@ pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error
 
 pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
-	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_TEMPLATE_CTL, PB_FD_WARDEN_LINK, PB_FD_MODEL, PB_FD_MANIFEST};
+	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_TEMPLATE_CTL, PB_FD_WARDEN_LINK, PB_FD_MODEL,
+				  PB_FD_CONSTANTS, PB_FD_MANIFEST};
 	const struct pb_limits l = {.data_bytes = s->memory_bytes,
 				    .files = WORKER_FILES,
 				    .tasks = s->uid ? s->tasks : SHARED_ID_TASKS};

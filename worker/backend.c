@@ -26,6 +26,7 @@ static const struct entry entries[] = {
 	HOOK("pb_rt_set_threads", set_threads),
 	HOOK("pb_rt_warmup", warmup),
 	HOOK("pb_rt_add_constants", add_constants),
+	HOOK("pb_rt_remove_constants", remove_constants),
 	HOOK("pb_rt_run_begin", run_begin),
 	HOOK("pb_rt_run_end", run_end),
 	HOOK("pb_rt_window_used", window_used),

@@ -29,6 +29,7 @@ struct pb_backend {
 	void (*set_threads)(int n);
 	void (*warmup)(void);
 	int (*add_constants)(const void *base, uint64_t bytes);
+	void (*remove_constants)(const void *base, uint64_t bytes);
 	void (*run_begin)(void *window, uint64_t bytes);
 	void (*run_end)(AtenTensorHandle const *outputs, size_t n);
 	uint64_t (*window_used)(void);

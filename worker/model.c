@@ -7,13 +7,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "ipc/checked.h"
-#include "ipc/fdmap.h"
 
 #define DRY_RUN_MAX_BYTES (256ull << 20)
-#define PAGE 4096ull
 #define DEVICE_CPU 0
 #define LAYOUT_STRIDED 0
 
@@ -51,7 +48,7 @@ void pb_model_construct(struct pb_model *m)
 	}
 }
 
-static void *sym(const struct pb_model *m, const char *name)
+void *pb_model_sym(const struct pb_model *m, const char *name)
 {
 	return dlsym(m->lib, name);
 }
@@ -89,7 +86,7 @@ void pb_model_error_text(struct pb_model *m, char *dst, size_t cap)
 	scrub_paths(dst, cap, text && *text ? text : "the model failed and gave no reason");
 }
 
-static pb_status model_failed(struct pb_model *m, const char *what, struct pt2box_error *err)
+pb_status pb_model_failed(struct pb_model *m, const char *what, struct pt2box_error *err)
 {
 	char text[400];
 
@@ -97,219 +94,33 @@ static pb_status model_failed(struct pb_model *m, const char *what, struct pt2bo
 	return pb_error_set(err, PT2BOX_MODEL_ERROR, "%s: %s", what, text);
 }
 
-/* The region that the container copied its constants to at creation, so that it can be given back. */
-struct region {
-	uint64_t begin, end;
-};
-
-static struct region find_copied_blob(struct pb_model *m)
-{
-	int32_t (*entries)(void *, const struct pb_aoti_constant **, size_t *, bool) =
-		(int32_t(*)(void *, const struct pb_aoti_constant **, size_t *, bool))sym(
-			m, "AOTInductorModelContainerExtractConstantsMapEntries");
-	const struct pb_aoti_constant *list;
-	struct region r = {UINT64_MAX, 0};
-	size_t n;
-
-	if (!entries || entries(m->container, &list, &n, false) != 0)
-		return (struct region){0, 0};
-	for (size_t i = 0; i < n; i++) {
-		const struct pb_constant *c = NULL;
-		void *p;
-
-		for (uint32_t k = 0; k < m->manifest->n_constants && !c; k++)
-			if (strcmp(m->manifest->constants[k].fqn, list[i].name) == 0)
-				c = &m->manifest->constants[k];
-		if (!c || c->folded || m->backend->get_data_ptr(list[i].handle, &p) != 0 || !p)
-			continue;
-		p = (char *)p - (uint64_t)c->storage_offset * pt2box_dtype_size(c->dtype);
-		if ((uint64_t)p < r.begin)
-			r.begin = (uint64_t)p;
-		if ((uint64_t)p + c->data_size > r.end)
-			r.end = (uint64_t)p + c->data_size;
-	}
-	return r;
-}
-
-/* The copy is not read any more: drop its pages. The allocation itself stays the container's. */
-static void release_copied_blob(const struct region *r)
-{
-	uint64_t begin = (r->begin + PAGE - 1) & ~(PAGE - 1), end = r->end & ~(PAGE - 1);
-
-	if (r->end > r->begin && end > begin && end - begin >= 1u << 20)
-		madvise((void *)begin, end - begin, MADV_DONTNEED);
-}
-
-/* A handle over one constant in place; false if the manifest's words about it do not fit the memory. */
-static bool constant_handle(struct pb_model *m, const struct pb_constant *c, uint8_t *base, uint64_t bytes,
-			    AtenTensorHandle *ret)
-{
-	uint64_t elem = pt2box_dtype_size(c->dtype), extent, skip;
-
-	if (!pb_span_fits(c->blob_offset, c->data_size, bytes) || c->storage_offset < 0 || !elem ||
-	    !pb_tensor_extent(c->ndim, c->sizes, c->strides, elem, &extent) ||
-	    !pb_mul_u64((uint64_t)c->storage_offset, elem, &skip) || !pb_span_fits(skip, extent, c->data_size))
-		return false;
-	return m->backend->create_from_blob(base + c->blob_offset, c->ndim, c->sizes, c->strides, c->storage_offset,
-					    c->dtype, DEVICE_CPU, -1, ret, LAYOUT_STRIDED, NULL, 0) == 0;
-}
-
-/*
- * Give the container its constants where they lie, as user-managed pairs. false: this package cannot take them so (older
- * torch, or a description that does not fit), and keeps the copy that it made.
- */
-static bool set_user_managed(struct pb_model *m, uint8_t *base, uint64_t bytes)
-{
-	int32_t (*update)(void *, const struct pb_aoti_constant *, size_t, bool, bool) =
-		(int32_t(*)(void *, const struct pb_aoti_constant *, size_t, bool, bool))sym(
-			m, "AOTInductorModelContainerUpdateUserManagedConstantBufferPairs");
-	const struct pb_manifest *mf = m->manifest;
-	struct pb_aoti_constant *pairs;
-	size_t n = 0;
-	bool ok;
-
-	if (!update || mf->n_constants != m->n_constants)
-		return false;
-	pairs = calloc(mf->n_constants ? mf->n_constants : 1, sizeof(*pairs));
-	ok = pairs != NULL;
-	for (uint32_t i = 0; ok && i < mf->n_constants; i++) {
-		if (mf->constants[i].folded)
-			continue;
-		pairs[n].name = mf->constants[i].name;
-		ok = constant_handle(m, &mf->constants[i], base, bytes, &pairs[n].handle);
-		n += ok;
-	}
-	ok = ok && update(m->container, pairs, n, false, true) == 0;
-	for (size_t i = 0; i < n; i++)
-		m->backend->delete_tensor(pairs[i].handle);
-	free(pairs);
-	return ok;
-}
-
-/* Where the constants of this package lie in memory; NULL if the container's own copy is the place. */
-static uint8_t *constants_base(struct pb_model *m, void *consts, uint64_t consts_bytes, uint64_t *ret_bytes)
-{
-	const struct pb_manifest *mf = m->manifest;
-	void *p;
-
-	*ret_bytes = mf->const_bytes;
-	switch (mf->const_source) {
-	case PB_CONSTS_EMBEDDED_RO:
-		return sym(m, "_binary_constants_bin_start");
-	case PB_CONSTS_MMAP_SELF:
-		/* [pad to 16 KiB][weights][magic] ends the file. */
-		if (mf->const_bytes + 8 > mf->so_bytes || (mf->so_bytes - mf->const_bytes - 8) % PAGE)
-			return NULL;
-		p = mmap(NULL, mf->const_bytes, PROT_READ, MAP_SHARED, PB_FD_MODEL,
-			 (off_t)(mf->so_bytes - mf->const_bytes - 8));
-		return p == MAP_FAILED ? NULL : p;
-	case PB_CONSTS_BLOB:
-	case PB_CONSTS_EXTERNAL:
-	case PB_CONSTS_WEIGHTS_FILE:
-		*ret_bytes = consts_bytes;
-		return consts;
-	case PB_CONSTS_EMBEDDED_RW:
-	case PB_CONSTS_NONE:
-		break;
-	}
-	return NULL;
-}
-
-static pb_status set_constants(struct pb_model *m, void *consts, uint64_t consts_bytes, struct pt2box_error *err)
-{
-	bool in_container = m->manifest->const_source == PB_CONSTS_EMBEDDED_RO ||
-			    m->manifest->const_source == PB_CONSTS_MMAP_SELF ||
-			    m->manifest->const_source == PB_CONSTS_EMBEDDED_RW;
-	struct region copied = {0, 0};
-	uint64_t bytes;
-	uint8_t *base;
-
-	if (m->n_constants == 0 || m->manifest->const_source == PB_CONSTS_NONE)
-		return PT2BOX_OK;
-	base = constants_base(m, consts, consts_bytes, &bytes);
-	if (!base && in_container)
-		return PT2BOX_OK;
-	if (!base)
-		return pb_error_set(err, PT2BOX_NOT_FOUND,
-				    "the package has no constants inside: give them with --constants FILE.safetensors");
-	if (in_container)
-		copied = find_copied_blob(m);
-	if (set_user_managed(m, base, bytes)) {
-		if (m->backend->add_constants && m->backend->add_constants(base, bytes))
-			return model_failed(m, "constants", err);
-		release_copied_blob(&copied);
-		return PT2BOX_OK;
-	}
-	if (in_container) {
-		/* The container's copy never changes either, once it is made. */
-		if (copied.end > copied.begin && m->backend->add_constants &&
-		    m->manifest->const_source != PB_CONSTS_EMBEDDED_RW)
-			(void)m->backend->add_constants((void *)copied.begin, copied.end - copied.begin);
-		return PT2BOX_OK;
-	}
-	return model_failed(m, "the container did not take the constants", err);
-}
-
-static pb_status fold_constants(struct pb_model *m, struct pt2box_error *err)
-{
-	int32_t (*fold)(void *, bool, void *, void *) = (int32_t(*)(void *, bool, void *, void *))sym(
-		m, "AOTInductorModelContainerRunConstantFolding");
-	bool any = false;
-
-	for (uint32_t i = 0; i < m->manifest->n_constants; i++)
-		any |= m->manifest->constants[i].folded;
-	if (any && fold && fold(m->container, false, NULL, NULL) != 0)
-		return model_failed(m, "constant folding", err);
-	return PT2BOX_OK;
-}
-
 static bool query_count(struct pb_model *m, const char *name, size_t *ret)
 {
-	int32_t (*f)(void *, size_t *) = (int32_t(*)(void *, size_t *))sym(m, name);
+	int32_t (*f)(void *, size_t *) = (int32_t(*)(void *, size_t *))pb_model_sym(m, name);
 
 	return f && f(m->container, ret) == 0;
 }
 
-struct create_args {
-	struct pb_model *m;
-	void *consts;
-	uint64_t consts_bytes;
-	struct pt2box_error *err;
-	pb_status st;
-};
-
-static pb_status create(struct pb_model *m, void *consts, uint64_t consts_bytes, struct pt2box_error *err)
+static pb_status create(struct pb_model *m, struct pt2box_error *err)
 {
 	int32_t (*make)(void **, size_t, const char *, const char *) =
-		(int32_t(*)(void **, size_t, const char *, const char *))sym(
+		(int32_t(*)(void **, size_t, const char *, const char *))pb_model_sym(
 			m, "AOTInductorModelContainerCreateWithDevice");
-	pb_status st;
 
-	m->run = (pb_aoti_run)sym(m, "AOTInductorModelContainerRunSingleThreaded");
+	m->run = (pb_aoti_run)pb_model_sym(m, "AOTInductorModelContainerRunSingleThreaded");
 	if (!m->run)
-		m->run = (pb_aoti_run)sym(m, "AOTInductorModelContainerRun");
-	m->last_error = (int32_t(*)(const char **))sym(m, "AOTInductorGetLastError");
+		m->run = (pb_aoti_run)pb_model_sym(m, "AOTInductorModelContainerRun");
+	m->last_error = (int32_t(*)(const char **))pb_model_sym(m, "AOTInductorGetLastError");
 	if (!make || !m->run)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "not an AOTInductor model: its entry points are missing");
 	if (make(&m->container, 1, "cpu", NULL) != 0 || !m->container)
-		return model_failed(m, "the container cannot be made", err);
+		return pb_model_failed(m, "the container cannot be made", err);
 	if (!query_count(m, "AOTInductorModelContainerGetNumInputs", &m->n_inputs) ||
 	    !query_count(m, "AOTInductorModelContainerGetNumOutputs", &m->n_outputs) ||
 	    !query_count(m, "AOTInductorModelContainerGetNumConstants", &m->n_constants) || m->n_inputs > 65536 ||
 	    m->n_outputs > 65536 || m->n_constants > 65536)
 		return pb_error_set(err, PT2BOX_MODEL_ERROR, "the container does not tell its inputs and outputs");
-	st = set_constants(m, consts, consts_bytes, err);
-	if (st)
-		return st;
-	return fold_constants(m, err);
-}
-
-static void *create_thread(void *arg)
-{
-	struct create_args *a = arg;
-
-	a->st = create(a->m, a->consts, a->consts_bytes, a->err);
-	return NULL;
+	return pb_constants_init(m, err);
 }
 
 /* Model code may hold OpenMP regions: run it on a thread that ends, or workers forked later hang in theirs. */
@@ -329,15 +140,54 @@ static bool on_thread(void *(*f)(void *), void *arg)
 	return ok;
 }
 
-pb_status pb_model_create(struct pb_model *m, void *consts, uint64_t consts_bytes, struct pt2box_error *err)
+struct job {
+	struct pb_model *m;
+	struct pb_constants_change *change;
+	struct pt2box_error *err;
+	pb_status st;
+};
+
+static void *create_thread(void *arg)
+{
+	struct job *j = arg;
+
+	j->st = create(j->m, j->err);
+	return NULL;
+}
+
+static void *change_thread(void *arg)
+{
+	struct job *j = arg;
+
+	j->st = pb_constants_apply(j->m, j->change, true, j->err);
+	return NULL;
+}
+
+static pb_status do_job(void *(*f)(void *), struct pb_model *m, struct pb_constants_change *ch, const char *what,
+			struct pt2box_error *err)
 {
 	/* Stays so if the model ends the thread in the middle. */
-	struct create_args a = {m, consts, consts_bytes, err, PT2BOX_MODEL_EXITED};
+	struct job j = {m, ch, err, PT2BOX_MODEL_EXITED};
 
-	pb_error_set(err, PT2BOX_MODEL_EXITED, "the model ended the thread that makes its container");
-	if (!on_thread(create_thread, &a))
-		return pb_error_set(err, PT2BOX_MODEL_OOM, "no thread to make the container on");
-	return a.st;
+	pb_error_set(err, PT2BOX_MODEL_EXITED, "the model ended the thread that %s", what);
+	if (!on_thread(f, &j))
+		return pb_error_set(err, PT2BOX_MODEL_OOM, "there is no thread that %s", what);
+	return j.st;
+}
+
+pb_status pb_model_create(struct pb_model *m, struct pt2box_error *err)
+{
+	return do_job(create_thread, m, NULL, "makes its container", err);
+}
+
+pb_status pb_model_change(struct pb_model *m, struct pb_constants_change *take, struct pt2box_error *err)
+{
+	const uint8_t *packed = m->constants.promised;
+	pb_status st = do_job(change_thread, m, take, "changes its constants", err);
+
+	if (m->constants.promised != packed)
+		pb_model_dry_run(m);
+	return st;
 }
 
 /* ---- dry run ---- */
@@ -430,7 +280,7 @@ void pb_model_dry_run(struct pb_model *m)
 	const struct pb_manifest *mf = m->manifest;
 
 	/* A stateful model would count it; without a signature there is nothing to make inputs from. */
-	if (mf->const_source == PB_CONSTS_EMBEDDED_RW || !mf->has_signature || mf->n_inputs != m->n_inputs)
+	if (m->constants.stateful || !mf->has_signature || mf->n_inputs != m->n_inputs)
 		return;
 	(void)on_thread(dry_run_thread, m);
 }

@@ -429,21 +429,31 @@ static void run_model(struct pb_runner *r, const struct pb_lane *l, uint32_t slo
 	finish(r, l, slot, seq, q, w, reply);
 }
 
+bool pb_runner_keeps(const struct pb_runner *r, const struct pb_lane *l, uint32_t slot,
+		     const struct pb_lane_request *q)
+{
+	return r->kept && r->kept_lane == l && r->kept_slot == slot && r->kept_seq == q->fetch && q->fetch;
+}
+
+void pb_runner_forget(struct pb_runner *r)
+{
+	r->kept = false;
+	pb_runner_release(r);
+}
+
 void pb_runner_run(struct pb_runner *r, const struct pb_lane *l, uint32_t slot, uint32_t seq,
 		   const struct pb_lane_request *q, struct pb_lane_reply *reply)
 {
 	struct window w;
-	bool kept = r->kept && r->kept_lane == l && r->kept_slot == slot && r->kept_seq == q->fetch && q->fetch;
+	bool kept = pb_runner_keeps(r, l, slot, q);
 
 	reply->status = PT2BOX_OK;
 	reply->signal = 0;
 	reply->needed_bytes = reply->run_ns = 0;
 	reply->text[0] = '\0';
 	reply->n_outputs = reply->n_written = 0;
-	if (!kept) {
-		r->kept = false;
-		pb_runner_release(r);
-	}
+	if (!kept)
+		pb_runner_forget(r);
 	if (!open_window(l, q, &w, reply))
 		return;
 	if (kept) {

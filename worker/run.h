@@ -34,5 +34,10 @@ PB_CHECK pb_status pb_runner_init(struct pb_runner *r, struct pb_model *m, struc
 void pb_runner_run(struct pb_runner *r, const struct pb_lane *l, uint32_t slot, uint32_t seq,
 		   const struct pb_lane_request *q, struct pb_lane_reply *reply);
 void pb_runner_release(struct pb_runner *r);
+/* @q asks for the outputs that are kept. */
+bool pb_runner_keeps(const struct pb_runner *r, const struct pb_lane *l, uint32_t slot,
+		     const struct pb_lane_request *q);
+/* Let go of kept outputs. */
+void pb_runner_forget(struct pb_runner *r);
 
 #endif

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -37,6 +38,11 @@ struct server {
 	struct pb_runner runner;
 	struct pb_lane_decoder *decoder;
 	struct pb_rx *rx;
+	struct pb_constants_change staged; /* waits for the board's word */
+	bool is_staged, cannot_stage;
+	bool broken;   /* a change could not be made: it waits to be replaced */
+	bool retiring; /* ends once no client has outputs to fetch */
+	char *state_lost; /* what the first request is told; NULL: nothing */
 	uint32_t misses; /* spins in a row that did not pay */
 	uint8_t request[65536], reply[65536];
 };
@@ -135,8 +141,7 @@ static void detach(struct server *s, uint64_t id)
 	if (!l)
 		return;
 	if (s->runner.kept_lane == &l->lane) {
-		s->runner.kept = false;
-		pb_runner_release(&s->runner);
+		pb_runner_forget(&s->runner);
 		s->runner.kept_lane = NULL;
 	}
 	pb_lane_unmap(&l->lane);
@@ -145,7 +150,82 @@ static void detach(struct server *s, uint64_t id)
 	tell_detached(id, 0);
 }
 
-static void handle_control(struct server *s)
+/* ---- constants and state ---- */
+
+/* Numbers are in order, whichever way they wrap. */
+static bool is_before(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) < 0;
+}
+
+static uint32_t committed(const struct server *s)
+{
+	return atomic_load_explicit(&s->board->committed, memory_order_acquire);
+}
+
+/* A change that cannot be got ready is answered when it is due: until then the old constants serve. */
+static void stage(struct server *s, const struct pb_msg_constants_stage *order, const struct pb_fds *fds)
+{
+	struct pb_msg_constants_staged staged = {.change_seq = order->change_seq};
+
+	if (s->is_staged)
+		pb_constants_unstage(&s->staged);
+	s->staged = (struct pb_constants_change){.seq = (uint32_t)order->change_seq};
+	s->is_staged = true;
+	s->cannot_stage = pb_constants_stage(s->model, (uint32_t)order->change_seq, (enum pb_change)order->change,
+					     order->inactive, fds->n ? fds->fd[0] : -1, &s->staged, NULL);
+	if (pb_write(PB_FD_WORKER_CTL, PB_MSG_constants_staged, &staged, NULL))
+		_exit(0);
+}
+
+/*
+ * Make the staged change if it is in force. Not packed: the broker replaces this worker by a fork of the template, which
+ * has packed copies for all. A failure leaves other constants than the other workers have: serve no more.
+ */
+static void apply_if_due(struct server *s)
+{
+	struct pb_msg_constants_applied applied = {.change_seq = s->staged.seq};
+
+	if (!s->is_staged || is_before(committed(s), s->staged.seq))
+		return;
+	s->is_staged = false;
+	applied.status = s->cannot_stage ? PT2BOX_UNSUPPORTED : pb_constants_apply(s->model, &s->staged, false, NULL);
+	s->broken = applied.status != PT2BOX_OK;
+	if (pb_write(PB_FD_WORKER_CTL, PB_MSG_constants_applied, &applied, NULL))
+		_exit(0);
+}
+
+/* Its constants are not those in force: it came after the change was made and before it is in force, or is broken. */
+static bool must_wait(const struct server *s)
+{
+	return s->broken || is_before(committed(s), s->model->constants.change_seq);
+}
+
+static void extract(struct server *s, const struct pb_msg_constants_extract *order, const struct pb_fds *fds)
+{
+	struct pb_msg_constants_extracted done = {.id = order->id};
+
+	done.status = pb_constants_extract(s->model, order->inactive, fds->fd[0], NULL);
+	if (pb_write(PB_FD_WORKER_CTL, PB_MSG_constants_extracted, &done, NULL))
+		_exit(0);
+}
+
+/* What it was woken for others may do: they sleep on the same words. */
+static void wake_others(struct server *s)
+{
+	for (uint32_t i = 0; i < s->n_lanes; i++)
+		pb_futex_wake(pb_lane_bell_word(&s->lanes[i]->lane), PB_WORKERS_MAX);
+}
+
+static void retire_if_done(struct server *s)
+{
+	if (!s->retiring || s->runner.kept)
+		return;
+	wake_others(s);
+	_exit(0);
+}
+
+static void handle_lane(struct server *s)
 {
 	struct pb_rx *rx = s->rx;
 	struct served *l;
@@ -170,10 +250,34 @@ static void handle_control(struct server *s)
 			pb_lane_unmap_segment(&l->lane, (uint32_t)rx->msg.detach_segment.segment);
 		tell_detached(rx->msg.detach_segment.lane, rx->msg.detach_segment.segment);
 		break;
+	default:
+		break;
+	}
+}
+
+static void handle_control(struct server *s)
+{
+	struct pb_rx *rx = s->rx;
+
+	switch (rx->row->id) {
 	case PB_MSG_copy_inputs:
 		s->runner.copy_inputs = rx->msg.copy_inputs.on;
 		break;
+	case PB_MSG_constants_stage:
+		stage(s, &rx->msg.constants_stage, &rx->fds);
+		break;
+	case PB_MSG_constants_extract:
+		extract(s, &rx->msg.constants_extract, &rx->fds);
+		break;
+	case PB_MSG_state_lost:
+		free(s->state_lost);
+		s->state_lost = strdup(rx->msg.state_lost.text);
+		break;
+	case PB_MSG_retire:
+		s->retiring = true;
+		break;
 	default:
+		handle_lane(s);
 		break;
 	}
 	pb_fds_close(&rx->fds);
@@ -196,6 +300,29 @@ static void read_control(struct server *s, bool wait)
 
 /* ---- requests ---- */
 
+/* Between the claim and the run: whatever was claimed after a change came into force is run with it. */
+static bool make_due_change(struct server *s, const struct pb_lane *l, uint32_t slot, const struct pb_lane_request *q,
+			    struct pb_lane_reply *reply)
+{
+	if (pb_runner_keeps(&s->runner, l, slot, q))
+		return true; /* nothing runs; the outputs may lie in the old constants */
+	pb_runner_forget(&s->runner);
+	apply_if_due(s);
+	if (!s->broken)
+		return true;
+	reply->status = PT2BOX_MODEL_ERROR;
+	snprintf(reply->text, sizeof(reply->text), "new constants could not be taken; the worker is replaced");
+	return false;
+}
+
+static void tell_state_lost(struct server *s, struct pb_lane_reply *reply)
+{
+	reply->status = PT2BOX_STATE_LOST;
+	snprintf(reply->text, sizeof(reply->text), "%s", s->state_lost);
+	free(s->state_lost);
+	s->state_lost = NULL;
+}
+
 static void serve_one(struct server *s, struct pb_lane *l, uint32_t slot, uint32_t seq)
 {
 	uint32_t len = pb_lane_take_request(l, slot, s->request, sizeof(s->request));
@@ -207,7 +334,9 @@ static void serve_one(struct server *s, struct pb_lane *l, uint32_t slot, uint32
 		reply->status = PT2BOX_CANCELLED;
 	} else if (!len || pb_lane_decode_request(s->decoder, s->request, len, &q)) {
 		reply->status = PT2BOX_PROTOCOL;
-	} else {
+	} else if (s->state_lost) {
+		tell_state_lost(s, reply);
+	} else if (make_due_change(s, l, slot, q, reply)) {
 		pb_interpose_on_refusal(on_refusal);
 		running.slot = slot;
 		running.seq = seq;
@@ -303,6 +432,14 @@ static void sleep_on_all(struct server *s)
 	mark_all(s, false);
 }
 
+/* What control messages asked for, as soon as nothing of the last run is needed any more. */
+static void settle(struct server *s)
+{
+	if (!s->runner.kept)
+		apply_if_due(s);
+	retire_if_done(s);
+}
+
 _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_board *board)
 {
 	static struct server server;
@@ -328,6 +465,11 @@ _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_boa
 		if (bell != s->board_bell) {
 			s->board_bell = bell;
 			read_control(s, false);
+		}
+		settle(s);
+		if (must_wait(s)) {
+			pb_futex_wait(&board->bell, s->board_bell, UINT64_MAX);
+			continue;
 		}
 		if (serve_round(s) || spin(s))
 			continue;

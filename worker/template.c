@@ -76,7 +76,6 @@ struct template {
 	struct pb_manifest *manifest;
 	struct pb_model model;
 	const struct pb_board *board;
-	void *consts;
 	uint64_t consts_bytes;
 	struct pb_confine_spec spec;
 };
@@ -101,11 +100,9 @@ static pb_status prepare(struct template *t, const struct pb_worker_options *o, 
 		t->backend.set_memory_limit(o->memory_bytes);
 	t->board = map_readonly(PB_FD_BOARD, PB_BOARD_BYTES);
 	t->consts_bytes = size_of(PB_FD_CONSTANTS);
-	t->consts = map_readonly(PB_FD_CONSTANTS, t->consts_bytes);
 	if (!t->board)
 		return pb_error_sys(err, "cannot map the board");
 	close(PB_FD_BOARD);
-	close(PB_FD_CONSTANTS);
 	return PT2BOX_OK;
 }
 
@@ -175,8 +172,12 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 		return st;
 	tell_phase(PB_PHASE_DLOPEN);
 	st = pb_model_dlopen(&t->model, &t->backend, t->manifest, err);
+	if (!st)
+		st = pb_constants_prepare(&t->model, PB_FD_CONSTANTS, t->consts_bytes, err);
 	if (st)
 		return st;
+	close(PB_FD_CONSTANTS);
+	t->model.constants.change_seq = o->change_seq;
 	own_file = t->manifest->const_source == PB_CONSTS_MMAP_SELF;
 	if (!own_file)
 		close(PB_FD_MODEL);
@@ -193,7 +194,7 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 	tell_phase(PB_PHASE_CONSTRUCTORS);
 	pb_model_construct(&t->model);
 	tell_phase(PB_PHASE_CONTAINER);
-	st = pb_model_create(&t->model, t->consts, t->consts_bytes, err);
+	st = pb_model_create(&t->model, err);
 	if (st)
 		return st;
 	tell_phase(PB_PHASE_CONSTANTS);
@@ -241,6 +242,42 @@ static void fork_worker(struct template *t, uint32_t worker)
 		(void)!write(PB_FD_WARDEN_LINK, &f, sizeof(f));
 }
 
+/* Later forks have the change. On failure all is as before, and the broker is told why. */
+static void change_constants(struct template *t, const struct pb_msg_constants_apply *order, struct pb_fds *fds)
+{
+	struct pb_msg_constants_done done = {.change_seq = order->change_seq};
+	struct pb_constants_change ch = {.map = NULL};
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	pb_status st = pb_constants_stage(&t->model, (uint32_t)order->change_seq, (enum pb_change)order->change,
+					  order->inactive, fds->n ? fds->fd[0] : -1, &ch, &e);
+
+	/* The forks' control sockets must get the lowest free number again. */
+	pb_fds_close(fds);
+	if (!st)
+		st = pb_model_change(&t->model, &ch, &e);
+	if (t->backend.trim)
+		t->backend.trim();
+	done.status = st;
+	snprintf(done.text, sizeof(done.text), "%s", st ? e.text : "");
+	if (pb_write(PB_FD_TEMPLATE_CTL, PB_MSG_constants_done, &done, NULL))
+		_exit(0);
+}
+
+static void obey(struct template *t, struct pb_rx *rx)
+{
+	struct pt2box_error e;
+
+	if (rx->row->id == PB_MSG_constants_apply) {
+		change_constants(t, &rx->msg.constants_apply, &rx->fds);
+		return;
+	}
+	if (rx->row->id != PB_MSG_fork || rx->fds.fd[0] != PB_FD_WORKER_CTL) {
+		pb_error_set(&e, PT2BOX_MODEL_ERROR, "the model closed descriptors that are not its own");
+		give_up(&e);
+	}
+	fork_worker(t, (uint32_t)rx->msg.fork.worker);
+}
+
 _Noreturn void pb_template_run(const struct pb_worker_options *o)
 {
 	static struct template t;
@@ -260,10 +297,6 @@ _Noreturn void pb_template_run(const struct pb_worker_options *o)
 	for (;;) {
 		if (pb_recv(PB_FD_TEMPLATE_CTL, PB_BROKER, PB_TEMPLATE, PB_STATE_ANY, false, &rx, NULL))
 			_exit(0);
-		if (rx.row->id != PB_MSG_fork || rx.fds.fd[0] != PB_FD_WORKER_CTL) {
-			pb_error_set(&e, PT2BOX_MODEL_ERROR, "the model closed descriptors that are not its own");
-			give_up(&e);
-		}
-		fork_worker(&t, (uint32_t)rx.msg.fork.worker);
+		obey(&t, &rx);
 	}
 }
