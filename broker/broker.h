@@ -3,7 +3,11 @@
  * The broker's objects and who owns whom:
  *
  *	broker -- clients -- models -- workers
- *	                           `-- lanes -- segments
+ *	                           |-- lanes -- segments
+ *	                           |-- sessions
+ *	                           |-- the change of its constants that is under way, and what is read of them
+ *	                           `-- code and constants -- memory, shared by models of one user
+ *	       `- jobs: processes of intake; each works for a model, and outlives it if need be
  *
  * One thread, one epoll loop, one event at a time: a handler may free any object. A client that misbehaves is closed; a
  * model that misbehaves is killed; neither takes anything else with it. The broker maps only memory that it made itself,
@@ -26,12 +30,15 @@
 
 /* Limits of one connection; of a tenant in the issue about tenants. */
 #define PB_MODELS_PER_CLIENT 64
-#define PB_LANES_PER_MODEL 64
+#define PB_LANES_PER_SESSION 64 /* also of a model's own workers */
+#define PB_LANES_PER_MODEL 256
 #define PB_CLIENTS_PER_UID 64
 /* Of one user over all connections, so that one does not use up what the spawner has for all (CHILDREN_MAX). */
 #define PB_MODELS_PER_UID 256
 #define PB_STARTS_PER_UID 16 /* under way at a time; more wait for their turn */
+#define PB_BRIEFS_PER_UID 16 /* packages whose names and metadata are read at a time: these do not wait behind loads */
 #define PB_LANE_BYTES_PER_CLIENT (64ull << 30)
+#define PB_CONSTANTS_BYTES_PER_CLIENT (64ull << 30) /* outside the packages */
 #define PB_PACKAGE_BYTES_MAX (16ull << 30)
 
 struct pb_broker;
@@ -41,6 +48,60 @@ struct pb_source {
 	int fd;
 	void (*ready)(struct pb_broker *b, struct pb_source *s, uint32_t events);
 	void *object;
+};
+
+/*
+ * A process of intake, from the order to the news of its end. Whoever it works for may give it up: then it is killed, and
+ * the record waits alone.
+ */
+struct pb_job {
+	struct pb_job *next;
+	struct pb_model_rec *model; /* NULL: given up */
+	void *object;		    /* of the model's, for done() */
+	/* @e: its result, OK with a text or a failure. The job is freed afterwards; done() may free the model. */
+	void (*done)(struct pb_broker *b, struct pb_model_rec *m, void *object, const struct pt2box_error *e);
+	uid_t uid;
+	bool brief;
+	uint32_t spawn_id;
+	bool kill_wanted, kill_sent; /* the spawner may have to be asked again */
+	uint64_t deadline_ns;
+	struct pt2box_error failure; /* why it was killed */
+	const char *what;	     /* it does, for texts */
+	struct pb_source result, errors;
+	uint8_t result_buf[4096];
+	size_t result_len;
+};
+
+enum pb_memory_kind { PB_MEM_CODE, PB_MEM_CONSTANTS };
+
+/*
+ * Sealed memory of a package's code or of constants, counted by reference. Models of one user whose memory has the same
+ * bytes share it; never those of two users, whose accesses could be timed.
+ */
+struct pb_memory {
+	struct pb_memory *next;
+	uint32_t refs;
+	enum pb_memory_kind kind;
+	uid_t uid;
+	int fd; /* read-only */
+	uint64_t bytes;
+	bool has_key;
+	uint8_t key[64];   /* what intake says that it is; believed only after a comparison */
+	uint64_t reported; /* number of the last report with it */
+};
+
+/* A buffer of constants: they begin at @offset. @memory NULL: empty. */
+struct pb_buffer {
+	struct pb_memory *memory;
+	uint64_t offset;
+};
+
+/* Looking for the same bytes in another model. */
+struct pb_share {
+	struct pb_memory **mine;
+	struct pb_memory *other; /* a reference while they are compared */
+	struct pb_job *job;
+	void (*then)(struct pb_broker *b, struct pb_model_rec *m);
 };
 
 struct pb_segment_rec {
@@ -64,18 +125,22 @@ struct pb_lane_rec {
 	struct pb_lane_rec *next;
 	struct pb_model_rec *model;
 	uint32_t id;
+	uint32_t session;    /* whose worker serves it; 0: any of the model's own */
 	struct pb_lane lane; /* control parts */
 	int up_rw, up_ro, down_rw, down_ro;
 	struct pb_segment_rec *segments;
 	uint32_t next_segment;
 	uint64_t bytes;
 	struct pb_slot_watch watch[PB_LANE_SLOTS];
+	bool busy, stalled; /* at the last look: a run is under way; a request has waited for a whole deadline */
 };
 
 enum pb_worker_state { PB_W_NONE, PB_W_FORKING, PB_W_READY, PB_W_DYING };
 
 struct pb_worker_rec {
 	enum pb_worker_state state;
+	bool used;	  /* there is to be a worker at this index: one that dies is replaced */
+	uint32_t session; /* it serves; 0: the model */
 	struct pb_source ctl;
 	pb_status kill_status; /* why the broker had it killed; OK if it did not */
 	uint64_t forked_ns;
@@ -84,12 +149,61 @@ struct pb_worker_rec {
 	uint32_t quick_deaths; /* in a row, soon after the fork: back off */
 	uint64_t retry_ns;
 	char denied[401]; /* explain: the call that it was killed for */
+	char lost[240];	  /* its state was lost while nobody ran: what its successor is told */
+	/* Constants. */
+	uint32_t born_seq, seq; /* number of the change that it was forked with, and of the last that it made */
+	bool asked, staged;	/* for the change under way */
+	bool retiring;		/* a newer one is there: ends after the run in hand */
+	bool requeue;		/* it dies with constants that it could not change: what it claimed has not begun */
+};
+
+struct pb_session_rec {
+	struct pb_session_rec *next;
+	uint32_t id;
+	uint32_t worker;
+	uint64_t request;
+	bool announced;
+};
+
+enum pb_change_state {
+	PB_CH_WAIT_TURN,     /* for intake */
+	PB_CH_INTAKE,	     /* reads the file, or compares */
+	PB_CH_WAIT_TEMPLATE, /* which is being restarted */
+	PB_CH_TEMPLATE,	     /* makes the change; no fork is ordered */
+	PB_CH_STAGING,	     /* workers get ready */
+	PB_CH_APPLYING,	     /* it is in force; workers give back what they had */
+};
+
+/* A change of a model's constants. */
+struct pb_change_rec {
+	enum pb_change_state state;
+	struct pb_msg_change_constants msg;
+	uint32_t seq;
+	uint64_t deadline_ns;
+	uint32_t files; /* charged to the client */
+	int file_fd, out_fd;
+	struct pb_job *job;
+	struct pb_share share;
+	struct pb_memory *memory; /* an update's */
+};
+
+/* Values that a worker is asked for. */
+struct pb_extract_rec {
+	struct pb_extract_rec *next;
+	uint32_t id;
+	uint64_t request;
+	uint32_t session;
+	bool inactive;
+	int worker; /* -1: none yet */
+	uint64_t deadline_ns;
+	int fd;
 };
 
 enum pb_model_state {
 	PB_M_WAIT_CONSTANTS,
 	PB_M_WAIT_TURN,
 	PB_M_INTAKE,
+	PB_M_SHARING, /* looks for the same code and constants in other models of the user */
 	PB_M_LOADING,
 	PB_M_READY,
 	PB_M_BROKEN,
@@ -103,13 +217,22 @@ struct pb_model_rec {
 	uint32_t files;		  /* charged to the client */
 	uint32_t id;		  /* of the connection */
 	uint64_t request;
-	bool inspect_only;
+	bool inspect_only, brief;
 	enum pb_model_state state;
 	struct pb_msg_load opt;
 	uint64_t begun_ns, deadline_ns;
 
 	int package_fd, constants_fd;
-	int out_model, out_constants, out_manifest; /* memfds, sealed after intake */
+	int out_model, out_constants; /* what intake writes */
+	int out_manifest;	      /* sealed after intake */
+	struct pb_job *job;
+	struct pb_memory *code;
+	struct pb_buffer active, inactive;
+	bool own_constants; /* they came inside the code: a buffer whose memory is @code has them */
+	struct pb_share share[2];
+	char why_fixed[120];   /* why its constants cannot be changed; "": they can */
+	uint64_t const_bytes;  /* of its constants, and then a byte for each of n_constants */
+	uint32_t n_constants;
 	char model_name[256];	  /* as the package says */
 	uint32_t team;		  /* threads that its code asks for */
 	char backend[16];
@@ -117,15 +240,18 @@ struct pb_model_rec {
 	uint32_t spawn_id; /* 0: no process */
 	pid_t pid;
 	bool kill_wanted, kill_sent; /* the spawner may have to be asked again */
-	struct pb_source result, errors; /* intake's result, stderr of whatever runs */
-	uint8_t result_buf[4096];
-	size_t result_len;
-	char errors_tail[512];
+	struct pb_source errors;     /* stderr of the processes */
 
 	struct pb_source warden, template_ctl;
 	int board_fd;
 	struct pb_board *board;
 	bool template_ready;
+	enum pb_replay {
+		PB_REPLAY_NONE,
+		PB_REPLAY_INACTIVE, /* the inactive buffer */
+		PB_REPLAY_ACTIVE,   /* the active one as the inactive one, which is the package's own ... */
+		PB_REPLAY_SWAP,	    /* ... and they change places */
+	} replay;		    /* what a new template is given before it forks */
 	uint64_t n_inputs, n_outputs;
 	pb_status fail_status; /* first reason heard, for when the process has ended */
 	int fail_signal;
@@ -141,6 +267,16 @@ struct pb_model_rec {
 	uint32_t n_workers;
 	int forking; /* worker whose fork is under way, -1 none */
 	struct pb_worker_rec worker[PB_WORKERS_MAX];
+	struct pb_session_rec *sessions;
+	uint32_t next_session;
+	uint32_t change_seq;   /* last number given to a change */
+	uint32_t template_seq; /* last that the template has made */
+	struct pb_change_rec *change;
+	struct pb_extract_rec *extracts;
+	uint32_t next_extract;
+	uint32_t roll_seq; /* stateless: workers forked before this change are replaced, one by one; 0: none are */
+	uint64_t roll_ns;  /* not before */
+	int fresh;	   /* the index of a replacement until it is ready, -1 */
 	struct pb_lane_rec *lanes;
 	uint64_t look_ns; /* when its lanes are to be looked at again */
 	uint64_t runs_seen;
@@ -181,6 +317,10 @@ struct pb_broker {
 	char *probe; /* what this machine can enforce: does not change, so it is looked at once */
 	struct pb_client *clients;
 	struct pb_model_rec *orphans; /* models without a client that still end */
+	struct pb_job *jobs;
+	struct pb_memory *memories;
+	int empty_fd; /* sealed memory without bytes: "no constants" */
+	uint64_t next_report;
 	struct pb_rx rx;
 	uint32_t files_max; /* descriptors that this process may have */
 	int spare_fd;	    /* given up for a moment to turn a connection away when there are no others */
@@ -221,15 +361,66 @@ void pb_client_drop_fd(int *fd);
 /* Send to a client; a client that does not read loses its connection (later: the handler may still use @c). */
 void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds);
 
+/* ---- job.c ---- */
+/*
+ * Order a process of intake by message @id (@msg, whose id field becomes the job's). @fds follow stderr and result.
+ * @what: static text, "the package could not be read".
+ */
+PB_CHECK pb_status pb_job_start(struct pb_broker *b, struct pb_model_rec *m, enum pb_msg_id id, void *msg,
+				const int *fds, size_t n_fds, const char *what,
+				void (*done)(struct pb_broker *, struct pb_model_rec *, void *,
+					     const struct pt2box_error *),
+				void *object, struct pb_job **ret, struct pt2box_error *err);
+/* Nobody waits for it any more. Accepts NULL; returns NULL. */
+struct pb_job *pb_job_give_up(struct pb_broker *b, struct pb_job *j);
+/* From the spawner; false: it is no job's. */
+bool pb_job_exited(struct pb_broker *b, const struct pb_msg_exited *msg);
+bool pb_job_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *msg);
+uint64_t pb_job_tick(struct pb_broker *b, struct pb_job *j, uint64_t now);
+/* Models and processes of a user; *ret_starts: those that the spawner is busy with; *ret_briefs: brief ones. */
+unsigned pb_count_models(const struct pb_broker *b, uid_t uid, unsigned *ret_starts, unsigned *ret_briefs);
+/* One more start of this user's may be ordered now. */
+bool pb_is_turn(const struct pb_broker *b, uid_t uid, bool brief);
+/* A pipe whose read end is in the loop; *ret_write is for the child. */
+PB_CHECK pb_status pb_make_pipe(struct pb_broker *b, struct pb_source *s, void *object,
+				void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), int *ret_write,
+				struct pt2box_error *err);
+
+/* ---- memory.c ---- */
+/* Seal what intake has written to *@fd_take; the memory has one reference, the caller's. */
+PB_CHECK pb_status pb_memory_new(struct pb_broker *b, uid_t uid, enum pb_memory_kind kind, int *fd_take,
+				 struct pb_memory **ret, struct pt2box_error *err);
+struct pb_memory *pb_memory_ref(struct pb_memory *mem);
+/* Accepts NULL; returns NULL. */
+struct pb_memory *pb_memory_unref(struct pb_broker *b, struct pb_memory *mem);
+/* The key of constants from intake's result, 64 hexadecimal digits; anything else is no key. */
+void pb_memory_set_key_text(struct pb_memory *mem, const char *text);
+void pb_buffer_set(struct pb_broker *b, struct pb_buffer *dst, struct pb_memory *mem_take, uint64_t offset);
+/*
+ * If another model of the user has memory that is said to be the same, compare the two, put that one in the place of
+ * *@mine if it is true, and call @then. false: there is none, nothing was begun.
+ */
+bool pb_share_begin(struct pb_broker *b, struct pb_model_rec *m, struct pb_share *s, struct pb_memory **mine,
+		    void (*then)(struct pb_broker *, struct pb_model_rec *));
+void pb_share_give_up(struct pb_broker *b, struct pb_share *s);
+/* Bytes of constants outside of packages that are held for a client. */
+uint64_t pb_constants_bytes(const struct pb_client *c);
+/* LIMIT if @bytes more are too much. */
+PB_CHECK pb_status pb_constants_allow(const struct pb_client *c, uint64_t bytes, struct pt2box_error *err);
+
 /* ---- model.c ---- */
-void pb_model_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take);
-void pb_model_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take);
-void pb_model_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take);
+/* At the head of the client's list. NULL: no memory. */
+struct pb_model_rec *pb_model_new(struct pb_client *c, uint64_t request);
 /* End its processes; the record goes when they have. */
 void pb_model_end(struct pb_broker *b, struct pb_model_rec *m);
+/* The load has failed: say so and end. */
+void pb_model_load_failed(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *e);
 /* Kill its namespace, now: exited will follow. */
 void pb_model_kill(struct pb_broker *b, struct pb_model_rec *m);
 struct pb_model_rec *pb_model_find(struct pb_client *c, uint64_t id);
+/* Milliseconds: what was asked, or @fallback. */
+int64_t pb_deadline_of(int64_t asked, int64_t fallback);
+int64_t pb_load_deadline_ms(const struct pb_broker *b, const struct pb_model_rec *m);
 /* From the spawner. */
 void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *m);
 void pb_model_exited(struct pb_broker *b, const struct pb_msg_exited *m);
@@ -237,16 +428,98 @@ void pb_model_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed
 /* Deadlines and back-off; returns when to look again (CLOCK_MONOTONIC, UINT64_MAX: never). */
 uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 
+/* ---- load.c ---- */
+void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take);
+void pb_load_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take);
+void pb_load_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take);
+/* What a client may hand in: a regular file or memfd, readable. BAD_FD. */
+PB_CHECK pb_status pb_check_file(const struct pb_broker *b, int fd, const char *what, struct pt2box_error *err);
+/* Waits for its turn; returns when to look again. */
+uint64_t pb_load_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
+/* ---- template.c ---- */
+/* Order warden and template, with the constants that the model has now. */
+PB_CHECK pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err);
+/* Read what the dead have left in their sockets. */
+void pb_template_last_words(struct pb_broker *b, struct pb_model_rec *m);
+void pb_template_note_failure(struct pb_model_rec *m, pb_status st, const char *text);
+/* What it was doing: "linking", for texts. */
+const char *pb_template_phase(const struct pb_model_rec *m);
+/* May be told to fork: it is ready and has been given its constants. */
+bool pb_template_forks(const struct pb_model_rec *m);
+/* What a template or worker may say of its failure once untrusted code has run in it: only what is about itself. */
+pb_status pb_believed(uint64_t status);
+
+/* ---- change.c ---- */
+void pb_change_begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_change_constants *msg, int fd_take);
+/* The template has made it, or not. */
+void pb_change_template_done(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_done *msg);
+void pb_change_worker_staged(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, uint64_t seq);
+void pb_change_worker_applied(struct pb_broker *b, struct pb_model_rec *m, uint32_t w,
+			      const struct pb_msg_constants_applied *msg);
+/* Something has happened that it may have waited for: a worker is ready, or gone; the template can work. */
+void pb_change_continue(struct pb_broker *b, struct pb_model_rec *m);
+/* The template is gone, with all workers. Before the commit nothing has changed; after it, it is done. */
+void pb_change_template_lost(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why);
+/* The template works on it: no fork may be ordered. */
+bool pb_change_holds_forks(const struct pb_model_rec *m);
+/* Workers get ready for it, or make it: none is to be replaced now. */
+bool pb_change_holds_workers(const struct pb_model_rec *m);
+/* Drop it, without a word: the model ends. */
+void pb_change_free(struct pb_broker *b, struct pb_model_rec *m);
+uint64_t pb_change_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
+/* ---- extract.c ---- */
+void pb_extract_begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_read_constants *msg);
+void pb_extract_done(struct pb_broker *b, struct pb_model_rec *m, uint32_t w,
+		     const struct pb_msg_constants_extracted *msg);
+/* Give what waits to workers that are ready. */
+void pb_extract_continue(struct pb_broker *b, struct pb_model_rec *m);
+/* @e NULL: another one may be asked. */
+void pb_extract_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, const struct pt2box_error *e);
+/* Those of a session; PB_ALL_SESSIONS: all. @e NULL: without a word. */
+void pb_extract_fail(struct pb_broker *b, struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e);
+uint64_t pb_extract_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
+/* ---- sessions.c ---- */
+#define PB_ALL_SESSIONS UINT32_MAX
+void pb_session_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_session_open *msg);
+void pb_session_close(struct pb_broker *b, struct pb_client *c, const struct pb_msg_session_close *msg);
+/* NULL: there is none that lanes may be opened to. */
+struct pb_session_rec *pb_session_find(struct pb_model_rec *m, uint64_t id);
+/* Its worker is ready: say so, once. */
+void pb_session_ready(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
+/* Its worker died before it was ever ready: the session could not be opened. false: it is open. */
+bool pb_session_failed(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, const struct pt2box_error *e);
+/* All that are not open yet cannot be. */
+void pb_sessions_fail(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *e);
+void pb_sessions_free(struct pb_model_rec *m);
+
 /* ---- workers.c ---- */
-void pb_workers_start(struct pb_broker *b, struct pb_model_rec *m);
+/* The indices of the model's own workers. */
+void pb_workers_init(struct pb_model_rec *m);
+/* An index that nothing is at; -1: none. */
+int pb_workers_free_index(const struct pb_model_rec *m);
+/* A worker for @session is wanted at a free index. */
+void pb_workers_want(struct pb_model_rec *m, uint32_t w, uint32_t session);
+/* Replace those that were forked before a change, which run on what they share less of: stateless models only. */
+void pb_workers_roll(struct pb_model_rec *m, uint32_t seq);
+/* Fork what is missing. */
 void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m);
 void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int wait_status);
 void pb_worker_kill(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status why);
+/* The namespace is gone. */
+void pb_workers_lost(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why);
+/* Close what leads to them: none is there any more. */
+void pb_workers_forget(struct pb_broker *b, struct pb_model_rec *m);
 /* Replace what is missing; returns when to look again. */
 uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
-/* Tell every worker, and ring the board. */
-void pb_workers_send(struct pb_broker *b, struct pb_model_rec *m, enum pb_msg_id id, const void *msg, const int *fds,
-		     size_t n_fds);
+/* Tell the workers of a session (PB_ALL_SESSIONS: all), and ring the board. */
+void pb_workers_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t session, enum pb_msg_id id, const void *msg,
+		     const int *fds, size_t n_fds);
+/* Tell one; false: it does not listen, and is killed. */
+bool pb_worker_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, enum pb_msg_id id, const void *msg,
+		    const int *fds, size_t n_fds);
 void pb_board_ring(struct pb_model_rec *m);
 /* What a wait status means. @refused: the process had been refused memory. */
 pb_status pb_death_status(int wait_status, bool refused, const char *denied, int *ret_signal, char *text, size_t cap);
@@ -257,15 +530,19 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 void pb_lanes_close_segment(struct pb_broker *b, struct pb_client *c, const struct pb_msg_segment_close *m);
 struct pb_lane_rec *pb_lanes_find(struct pb_client *c, uint64_t id);
 void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l);
-/* Give a new worker every lane of its model. */
+/* Those of a session; PB_ALL_SESSIONS: all. */
+void pb_lanes_free_all(struct pb_broker *b, struct pb_model_rec *m, uint32_t session);
+/* Give a new worker every lane that it is to serve. */
 PB_CHECK pb_status pb_lanes_attach_all(struct pb_model_rec *m, uint32_t w);
-/* Answer or requeue what a dead worker held. */
-void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status status, int signal,
-			  const char *text, bool segv);
+/* Answer or requeue what a dead worker held. @requeue: it has not begun. */
+void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, const struct pt2box_error *e,
+			  bool segv, bool requeue);
 /* The worker had been refused memory in the run it holds. */
 bool pb_lanes_refused(const struct pb_model_rec *m, uint32_t w);
-/* Fail everything that waits: the model is broken or ends. */
-void pb_lanes_fail_all(struct pb_model_rec *m, pb_status status, int signal, const char *text);
+/* The worker is in a run. */
+bool pb_lanes_busy(const struct pb_model_rec *m, uint32_t w);
+/* Fail everything that waits in a session's lanes (PB_ALL_SESSIONS: in all); returns how much that was. */
+unsigned pb_lanes_fail_all(struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e);
 void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_msg_cancel *m);
 uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 

@@ -175,7 +175,7 @@ static void describe(struct pb_broker *b, struct pb_client *c, const struct pb_m
 	struct pb_msg_inspected r = {.request = m->request};
 
 	/* Until intake has ended, it is written, and not sealed. */
-	if (!model || model->state < PB_M_LOADING || model->out_manifest < 0)
+	if (!model || model->state < PB_M_SHARING || model->out_manifest < 0)
 		not_found(b, c, m->request, "model");
 	else
 		pb_client_send(c, PB_MSG_inspected, &r, &model->out_manifest, 1);
@@ -191,13 +191,13 @@ static void handle(struct pb_broker *b, struct pb_client *c)
 		hello(b, c, &m->hello);
 		break;
 	case PB_MSG_load:
-		pb_model_load(b, c, &m->load, pb_fds_take(&b->rx.fds, 0));
+		pb_load(b, c, &m->load, pb_fds_take(&b->rx.fds, 0));
 		break;
 	case PB_MSG_constants:
-		pb_model_give_constants(b, c, m->constants.request, pb_fds_take(&b->rx.fds, 0));
+		pb_load_give_constants(b, c, m->constants.request, pb_fds_take(&b->rx.fds, 0));
 		break;
 	case PB_MSG_inspect:
-		pb_model_inspect(b, c, &m->inspect, pb_fds_take(&b->rx.fds, 0));
+		pb_load_inspect(b, c, &m->inspect, pb_fds_take(&b->rx.fds, 0));
 		break;
 	case PB_MSG_lane_open:
 		pb_lanes_open(b, c, &m->lane_open);
@@ -227,6 +227,18 @@ static void handle(struct pb_broker *b, struct pb_client *c)
 		break;
 	case PB_MSG_describe:
 		describe(b, c, &m->describe);
+		break;
+	case PB_MSG_change_constants:
+		pb_change_begin(b, c, &m->change_constants, b->rx.fds.n ? pb_fds_take(&b->rx.fds, 0) : -1);
+		break;
+	case PB_MSG_read_constants:
+		pb_extract_begin(b, c, &m->read_constants);
+		break;
+	case PB_MSG_session_open:
+		pb_session_open(b, c, &m->session_open);
+		break;
+	case PB_MSG_session_close:
+		pb_session_close(b, c, &m->session_close);
 		break;
 	default:
 		break;

@@ -78,8 +78,8 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 		p = &(*p)->next;
 	if (*p)
 		*p = l->next;
-	if (m->state == PB_M_READY)
-		pb_workers_send(b, m, PB_MSG_detach, &d, NULL, 0);
+	if (m->state != PB_M_ENDING)
+		pb_workers_send(b, m, l->session, PB_MSG_detach, &d, NULL, 0);
 	while (l->segments) {
 		struct pb_segment_rec *s = l->segments;
 
@@ -95,6 +95,21 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 	pb_close_fd(&l->down_rw);
 	pb_close_fd(&l->down_ro);
 	free(l);
+}
+
+void pb_lanes_free_all(struct pb_broker *b, struct pb_model_rec *m, uint32_t session)
+{
+	for (struct pb_lane_rec *l = m->lanes, *after; l; l = after) {
+		after = l->next;
+		if (session == PB_ALL_SESSIONS || l->session == session)
+			pb_lanes_free(b, l);
+	}
+}
+
+/* Worker @w, if there is one, is one that serves the lane. */
+static bool serves(const struct pb_lane_rec *l, uint32_t w)
+{
+	return w < PB_WORKERS_MAX && l->model->worker[w].session == l->session;
 }
 
 static struct pb_msg_attach attach_message(const struct pb_lane_rec *l)
@@ -118,6 +133,8 @@ pb_status pb_lanes_attach_all(struct pb_model_rec *m, uint32_t w)
 		struct pb_msg_attach a = attach_message(l);
 		int fds[2] = {l->up_ro, l->down_rw};
 
+		if (!serves(l, w))
+			continue;
 		st = pb_send(ctl, PB_MSG_attach, &a, fds, 2, NULL);
 		for (struct pb_segment_rec *s = l->segments; s && !st; s = s->next) {
 			struct pb_msg_attach_segment as = {.lane = l->id, .segment = s->id, .down = s->down,
@@ -149,13 +166,15 @@ static pb_status make_lane(struct pb_lane_rec *l, const struct pb_lane_geometry 
 	return st;
 }
 
-static uint32_t count_lanes(const struct pb_model_rec *m)
+static bool has_room(const struct pb_model_rec *m, uint32_t session)
 {
-	uint32_t n = 0;
+	uint32_t all = 0, same = 0;
 
-	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
-		n++;
-	return n;
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		all++;
+		same += l->session == session;
+	}
+	return all < PB_LANES_PER_MODEL && same < PB_LANES_PER_SESSION;
 }
 
 void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_open *msg)
@@ -173,9 +192,13 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 		fail_request(b, c, msg->request, PT2BOX_NOT_FOUND, "no such model");
 		return;
 	}
+	if (msg->session && !pb_session_find(m, msg->session)) {
+		fail_request(b, c, msg->request, PT2BOX_NOT_FOUND, "no such session");
+		return;
+	}
 	geo.slot_bytes = pb_lane_slot_bytes((uint32_t)m->n_inputs, (uint32_t)m->n_outputs);
 	l = calloc(1, sizeof(*l));
-	if (!l || count_lanes(m) >= PB_LANES_PER_MODEL ||
+	if (!l || !has_room(m, (uint32_t)msg->session) ||
 	    charge(b, c, geo.up_bytes + geo.down_bytes, LANE_FILES, &e)) {
 		free(l);
 		fail_request(b, c, msg->request, PT2BOX_LIMIT, "no more lanes, or no more memory for lanes");
@@ -183,6 +206,7 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	}
 	l->model = m;
 	l->id = c->next_lane++;
+	l->session = (uint32_t)msg->session;
 	l->up_rw = l->up_ro = l->down_rw = l->down_ro = -1;
 	l->next_segment = 1;
 	l->bytes = geo.up_bytes + geo.down_bytes;
@@ -194,7 +218,7 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 		return;
 	}
 	a = attach_message(l);
-	pb_workers_send(b, m, PB_MSG_attach, &a, (int[]){l->up_ro, l->down_rw}, 2);
+	pb_workers_send(b, m, l->session, PB_MSG_attach, &a, (int[]){l->up_ro, l->down_rw}, 2);
 	r = (struct pb_msg_lane){.request = msg->request,
 				 .lane = l->id,
 				 .slots = geo.slots,
@@ -242,7 +266,7 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 		return;
 	}
 	as = (struct pb_msg_attach_segment){.lane = l->id, .segment = s->id, .down = s->down, .bytes = bytes};
-	pb_workers_send(b, l->model, PB_MSG_attach_segment, &as, s->down ? &s->fd_rw : &s->fd_ro, 1);
+	pb_workers_send(b, l->model, l->session, PB_MSG_attach_segment, &as, s->down ? &s->fd_rw : &s->fd_ro, 1);
 	r = (struct pb_msg_segment){.request = msg->request, .lane = l->id, .segment = s->id, .down = s->down,
 				    .bytes = bytes};
 	pb_client_send(c, PB_MSG_segment, &r, s->down ? &s->fd_ro : &s->fd_rw, 1);
@@ -262,7 +286,7 @@ void pb_lanes_close_segment(struct pb_broker *b, struct pb_client *c, const stru
 		l->bytes -= s->bytes;
 		discharge(c, s->bytes, SEGMENT_FILES);
 		free_segment(s);
-		pb_workers_send(b, l->model, PB_MSG_detach_segment, &d, NULL, 0);
+		pb_workers_send(b, l->model, l->session, PB_MSG_detach_segment, &d, NULL, 0);
 		return;
 	}
 }
@@ -270,7 +294,7 @@ void pb_lanes_close_segment(struct pb_broker *b, struct pb_client *c, const stru
 bool pb_lanes_refused(const struct pb_model_rec *m, uint32_t w)
 {
 	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
-		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+		for (uint32_t s = 0; serves(l, w) && s < l->lane.geo.slots; s++) {
 			struct pb_lane_peek p;
 
 			pb_lane_look(&l->lane, s, &p);
@@ -287,7 +311,7 @@ static void mark_writes_inputs(struct pb_broker *b, struct pb_model_rec *m)
 
 	pb_log(b, "model %u writes its inputs: it gets copies", m->id);
 	m->copy_inputs = true;
-	pb_workers_send(b, m, PB_MSG_copy_inputs, &copy, NULL, 0);
+	pb_workers_send(b, m, PB_ALL_SESSIONS, PB_MSG_copy_inputs, &copy, NULL, 0);
 }
 
 /* By its own word, or because it was the last to be seen with it and the claim is gone: it took it back and died. */
@@ -298,36 +322,64 @@ static bool was_held_by(const struct pb_slot_watch *watch, const struct pb_lane_
 	return p->pending && watch->seq == p->seq && watch->claimed_ns && watch->worker == w;
 }
 
-void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status status, int signal,
-			  const char *text, bool segv)
+bool pb_lanes_busy(const struct pb_model_rec *m, uint32_t w)
 {
-	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
-		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; serves(l, w) && s < l->lane.geo.slots; s++) {
 			struct pb_lane_peek p;
 
 			pb_lane_look(&l->lane, s, &p);
-			if (!was_held_by(&l->watch[s], &p, w))
-				continue;
-			if (segv && p.fault && !m->copy_inputs) {
-				mark_writes_inputs(b, m);
-				l->watch[s].seq = 0; /* its time begins anew */
-				pb_lane_requeue(&l->lane, s, p.seq);
-			} else {
-				pb_lane_fail(&l->lane, s, p.seq, status, signal, text);
-			}
+			if (was_held_by(&l->watch[s], &p, w))
+				return true;
+		}
+	return false;
+}
+
+/* One run that it held. */
+static void lost_run(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, const struct pb_lane_peek *p,
+		     const struct pt2box_error *e, bool segv, bool requeue)
+{
+	if (segv && p->fault && !l->model->copy_inputs)
+		mark_writes_inputs(b, l->model);
+	else if (!requeue) {
+		pb_lane_fail(&l->lane, slot, p->seq, e->status, e->signal, e->text);
+		return;
+	}
+	l->watch[slot].seq = 0; /* its time begins anew */
+	pb_lane_requeue(&l->lane, slot, p->seq);
+}
+
+void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, const struct pt2box_error *e,
+			  bool segv, bool requeue)
+{
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; serves(l, w) && s < l->lane.geo.slots; s++) {
+			struct pb_lane_peek p;
+
+			pb_lane_look(&l->lane, s, &p);
+			if (was_held_by(&l->watch[s], &p, w))
+				lost_run(b, l, s, &p, e, segv, requeue);
 		}
 }
 
-void pb_lanes_fail_all(struct pb_model_rec *m, pb_status status, int signal, const char *text)
+unsigned pb_lanes_fail_all(struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e)
 {
-	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+	unsigned n = 0;
+
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		if (session != PB_ALL_SESSIONS && l->session != session)
+			continue;
 		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
 			struct pb_lane_peek p;
 
 			pb_lane_look(&l->lane, s, &p);
-			if (p.pending)
-				pb_lane_fail(&l->lane, s, p.seq, status, signal, text);
+			if (!p.pending)
+				continue;
+			pb_lane_fail(&l->lane, s, p.seq, e->status, e->signal, e->text);
+			n++;
 		}
+	}
+	return n;
 }
 
 void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_msg_cancel *msg)
@@ -345,7 +397,7 @@ void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_m
 		return;
 	}
 	pb_lane_look(&l->lane, (uint32_t)msg->slot, &p);
-	if (p.pending && p.claimed && p.worker < l->model->n_workers)
+	if (p.pending && p.claimed && serves(l, p.worker))
 		pb_worker_kill(b, l->model, p.worker, PT2BOX_CANCELLED);
 }
 
@@ -355,10 +407,11 @@ static void overrun(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, u
 	struct pb_model_rec *m = l->model;
 	uint32_t w = l->watch[slot].worker;
 
-	/* A claim by a worker that does not live is a lie of one that does: answer it, so that it cannot hang anyone. */
-	if (w < m->n_workers && m->worker[w].state == PB_W_READY)
+	/* A claim by a worker that does not live, or serves others, is a lie of one that does: answer it, so that it cannot
+	 * hang anyone. */
+	if (serves(l, w) && m->worker[w].state == PB_W_READY)
 		pb_worker_kill(b, m, w, PT2BOX_MODEL_TIMEOUT);
-	else if (w >= m->n_workers || m->worker[w].state == PB_W_NONE)
+	else if (!serves(l, w) || m->worker[w].state == PB_W_NONE)
 		pb_lane_fail(&l->lane, slot, seq, PT2BOX_MODEL_TIMEOUT, 0, "the run overran its deadline");
 }
 
@@ -399,51 +452,66 @@ static bool watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot
 	return false;
 }
 
+/* Of a session's lanes, has any a run under way? */
+static bool is_busy(const struct pb_model_rec *m, uint32_t session)
+{
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		if (l->session == session && l->busy)
+			return true;
+	return false;
+}
+
 /*
  * Requests have waited for a whole deadline, and no worker was at work: these workers do not serve. false if one of them
  * is too young to be blamed, or there is none.
  */
-static bool kill_idlers(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+static bool kill_idlers(struct pb_broker *b, struct pb_model_rec *m, uint32_t session, uint64_t now)
 {
+	uint64_t limit = (uint64_t)m->run_deadline_ms * 1000000u;
 	bool any = false;
 
-	for (uint32_t w = 0; w < m->n_workers; w++) {
-		if (m->worker[w].state != PB_W_READY)
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		if (m->worker[w].state != PB_W_READY || m->worker[w].session != session || m->worker[w].retiring)
 			continue;
-		if (now < m->worker[w].since_ns + (uint64_t)m->run_deadline_ms * 1000000u)
+		if (now < m->worker[w].since_ns + limit)
 			return false;
 		any = true;
 	}
-	for (uint32_t w = 0; w < m->n_workers; w++)
-		if (m->worker[w].state == PB_W_READY)
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+		if (m->worker[w].state == PB_W_READY && m->worker[w].session == session)
 			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 	return any;
 }
 
 /* The next workers would do no better with them: a model may hide its claim, and so its part in the delay. */
-static void fail_stalled(struct pb_model_rec *m, uint64_t now)
+static void fail_stalled(struct pb_model_rec *m, uint32_t session, uint64_t now)
 {
-	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		if (l->session != session)
+			continue;
+		l->stalled = false;
 		for (uint32_t s = 0; s < l->lane.geo.slots; s++)
 			if (is_stalled(l, &l->watch[s], now))
 				pb_lane_fail(&l->lane, s, l->watch[s].seq, PT2BOX_MODEL_PROTOCOL, 0,
 					     "no worker of the model took the request within its deadline");
+	}
 }
 
 uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
-	bool busy = false, stalled = false;
-
 	if (!m->lanes)
 		return UINT64_MAX;
 	/* This is called after every event of anybody's: a thousand lanes must not be looked at that often. */
 	if (now < m->look_ns)
 		return m->look_ns;
 	m->look_ns = now + WATCH_NS;
-	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		l->busy = l->stalled = false;
 		for (uint32_t s = 0; s < l->lane.geo.slots; s++)
-			stalled |= watch_slot(b, l, s, now, &busy);
-	if (stalled && !busy && kill_idlers(b, m, now))
-		fail_stalled(m, now);
+			l->stalled |= watch_slot(b, l, s, now, &l->busy);
+	}
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		if (l->stalled && !is_busy(m, l->session) && kill_idlers(b, m, l->session, now))
+			fail_stalled(m, l->session, now);
 	return m->look_ns;
 }

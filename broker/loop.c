@@ -83,6 +83,8 @@ static uint64_t tick(struct pb_broker *b)
 		after = m->next;
 		next = earlier(next, pb_model_tick(b, m, now));
 	}
+	for (struct pb_job *j = b->jobs; j; j = j->next)
+		next = earlier(next, pb_job_tick(b, j, now));
 	return next;
 }
 

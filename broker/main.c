@@ -321,6 +321,8 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	b->files_max = raise_files();
 	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (!st)
+		st = pb_memfd_from("pt2box-empty", "", 0, &b->empty_fd, err);
+	if (!st)
 		st = pb_confine_broker(BROKER_UID, err);
 	if (st)
 		return st;

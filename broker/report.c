@@ -152,10 +152,24 @@ static long long fd_bytes(int fd)
 	return fd >= 0 && fstat(fd, &sb) == 0 ? (long long)sb.st_blocks * 512 : 0;
 }
 
-static long long memfd_bytes(const struct pb_model_rec *m)
+/* Memory that several models share is counted with the first that has it. */
+static long long once(struct pb_memory *mem, uint64_t report)
+{
+	if (!mem || mem->reported == report)
+		return 0;
+	mem->reported = report;
+	return fd_bytes(mem->fd);
+}
+
+static long long memfd_bytes(const struct pb_model_rec *m, uint64_t report)
 {
 	long long sum = fd_bytes(m->out_model) + fd_bytes(m->out_constants) + fd_bytes(m->out_manifest);
 
+	sum += once(m->code, report) + once(m->active.memory, report) + once(m->inactive.memory, report);
+	if (m->change)
+		sum += fd_bytes(m->change->out_fd) + once(m->change->memory, report);
+	for (const struct pb_extract_rec *x = m->extracts; x; x = x->next)
+		sum += fd_bytes(x->fd);
 	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next) {
 		sum += fd_bytes(l->up_rw) + fd_bytes(l->down_rw);
 		for (const struct pb_segment_rec *s = l->segments; s; s = s->next)
@@ -167,7 +181,8 @@ static long long memfd_bytes(const struct pb_model_rec *m)
 static const char *state_name(const struct pb_model_rec *m)
 {
 	static const char *const names[] = {
-		"waiting for constants", "waiting for its turn", "intake", "loading", "ready", "broken", "ending",
+		"waiting for constants", "waiting for its turn", "intake", "sharing", "loading", "ready", "broken",
+		"ending",
 	};
 
 	return names[m->state];
@@ -190,10 +205,102 @@ static size_t children_of(pid_t pid, pid_t *ret, size_t max)
 	return n;
 }
 
-static void model_json(FILE *f, const struct pb_model_rec *m)
+/* How many models have it, of all that this user has: nobody else's can be among them. */
+static uint32_t sharers(const struct pb_broker *b, uid_t uid, const struct pb_memory *mem)
+{
+	uint32_t n = 0;
+
+	for (const struct pb_client *c = b->clients; c; c = c->next)
+		for (const struct pb_model_rec *m = c->uid == uid ? c->models : NULL; m; m = m->next)
+			n += m->code == mem || m->active.memory == mem || m->inactive.memory == mem;
+	return n;
+}
+
+static void memory_json(FILE *f, const struct pb_broker *b, const struct pb_model_rec *m, const char *name,
+			const struct pb_memory *mem)
+{
+	if (mem)
+		fprintf(f, ",\"%s\":{\"bytes\":%lld,\"models\":%u}", name, fd_bytes(mem->fd),
+			sharers(b, m->uid, mem));
+	else
+		fprintf(f, ",\"%s\":null", name);
+}
+
+static void constants_json(FILE *f, const struct pb_broker *b, const struct pb_model_rec *m)
+{
+	static const char *const states[] = {
+		"waiting for its turn", "intake", "waiting for the template", "template", "staging", "applying",
+	};
+
+	memory_json(f, b, m, "code", m->code);
+	/* Those inside the package are in its code. */
+	memory_json(f, b, m, "constants", m->active.memory == m->code ? NULL : m->active.memory);
+	memory_json(f, b, m, "inactive_constants", m->inactive.memory == m->code ? NULL : m->inactive.memory);
+	fprintf(f, ",\"changes\":%u,\"change\":", m->board ? atomic_load(&m->board->committed) : 0);
+	if (m->change)
+		json_string(f, states[m->change->state]);
+	else
+		fputs("null", f);
+}
+
+struct live {
+	uint32_t w;
+	uint64_t forked_ns;
+};
+
+static int compare_live(const void *a, const void *b)
+{
+	const struct live *x = a, *y = b;
+
+	return x->forked_ns < y->forked_ns ? -1 : x->forked_ns > y->forked_ns;
+}
+
+/* Pids by index: children are listed in the order in which they were forked. */
+static void pids_of(const struct pb_model_rec *m, const pid_t *kids, size_t n_kids, pid_t ret[PB_WORKERS_MAX])
+{
+	struct live live[PB_WORKERS_MAX];
+	size_t n = 0;
+
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		ret[w] = 0;
+		if (m->worker[w].state != PB_W_NONE)
+			live[n++] = (struct live){w, m->worker[w].forked_ns};
+	}
+	qsort(live, n, sizeof(live[0]), compare_live);
+	for (size_t i = 0; i < n && i + 1 < n_kids; i++)
+		ret[live[i].w] = kids[i + 1];
+}
+
+static void workers_json(FILE *f, const struct pb_model_rec *m, const pid_t *kids, size_t n_kids)
+{
+	static const char *const names[] = {"none", "forking", "ready", "dying"};
+	pid_t pids[PB_WORKERS_MAX];
+	bool any = false;
+
+	pids_of(m, kids, n_kids, pids);
+	fputs(",\"workers\":[", f);
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		const struct pb_worker_rec *rec = &m->worker[w];
+
+		if (!rec->used && rec->state == PB_W_NONE)
+			continue;
+		fprintf(f, "%s{\"index\":%u,\"state\":\"%s\",\"session\":%u,\"deaths\":%u,\"change\":%u,",
+			any ? "," : "", w, rec->retiring ? "retiring" : names[rec->state], rec->session, rec->deaths,
+			rec->seq);
+		any = true;
+		if (pids[w])
+			process_json(f, pids[w]);
+		else
+			fputs("\"pid\":null", f);
+		fputc('}', f);
+	}
+	fputc(']', f);
+}
+
+static void model_json(FILE *f, const struct pb_broker *b, const struct pb_model_rec *m, uint64_t report)
 {
 	pid_t kids[PB_WORKERS_MAX + 1];
-	size_t n_kids = children_of(m->pid, kids, PB_WORKERS_MAX + 1), k = 1;
+	size_t n_kids = children_of(m->pid, kids, PB_WORKERS_MAX + 1);
 	uint32_t lanes = 0;
 
 	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
@@ -204,7 +311,8 @@ static void model_json(FILE *f, const struct pb_model_rec *m)
 		state_name(m), m->backend, m->opt.profile, m->stateful ? "true" : "false",
 		m->copy_inputs ? "true" : "false");
 	fprintf(f, ",\"start_us\":%llu,\"restarts\":%u,\"lanes\":%u,\"memfd_bytes\":%lld",
-		(unsigned long long)m->started_us, m->restarts, lanes, memfd_bytes(m));
+		(unsigned long long)m->started_us, m->restarts, lanes, memfd_bytes(m, report));
+	constants_json(f, b, m);
 	if (m->pid > 0) {
 		fputs(",\"warden\":{", f);
 		process_json(f, m->pid);
@@ -215,20 +323,8 @@ static void model_json(FILE *f, const struct pb_model_rec *m)
 		process_json(f, kids[0]);
 		fputc('}', f);
 	}
-	fputs(",\"workers\":[", f);
-	for (uint32_t w = 0, any = 0; w < m->n_workers; w++) {
-		const struct pb_worker_rec *rec = &m->worker[w];
-		static const char *const names[] = {"none", "forking", "ready", "dying"};
-
-		fprintf(f, "%s{\"index\":%u,\"state\":\"%s\",\"deaths\":%u,", any++ ? "," : "", w, names[rec->state],
-			rec->deaths);
-		if (k < n_kids)
-			process_json(f, kids[k++]);
-		else
-			fputs("\"pid\":null", f);
-		fputc('}', f);
-	}
-	fputs("]}", f);
+	workers_json(f, m, kids, n_kids);
+	fputc('}', f);
 }
 
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
@@ -240,6 +336,7 @@ void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 
 	if (!f)
 		return;
+	b->next_report++;
 	fputs("{\"broker\":{", f);
 	process_json(f, getpid());
 	fputs("},\"spawner\":{", f);
@@ -251,7 +348,7 @@ void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 			if (!first)
 				fputc(',', f);
 			first = false;
-			model_json(f, m);
+			model_json(f, b, m, b->next_report);
 		}
 	fputs("]}", f);
 	send_text(b, c, request, f, &text, &bytes);

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Workers of a model: forked one at a time, told about lanes, replaced when they die, killed when they overrun. */
+/*
+ * Workers of a model: forked one at a time, told about lanes, replaced when they die, killed when they overrun. There are
+ * as many of the model's own as it was loaded with, one for each session, and for a while a fresh one that takes the place
+ * of one that was forked before a change of the constants.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +14,7 @@
 #define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
 #define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
+#define ROLL_NS 50000000u     /* after a change, if no other follows */
 #define DEAF_NS 3000000000u   /* beyond what lies between the end of a control socket and the news of the death */
 
 void pb_board_ring(struct pb_model_rec *m)
@@ -73,8 +78,9 @@ static void announce(struct pb_broker *b, struct pb_model_rec *m)
 /* One worker is enough to serve; the client hears of the model when all that it asked for are there. */
 static void check_ready(struct pb_broker *b, struct pb_model_rec *m)
 {
-	for (uint32_t w = 0; w < m->n_workers; w++)
-		if (m->worker[w].state != PB_W_READY)
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+		if (m->worker[w].used && m->worker[w].session == 0 && (int)w != m->fresh &&
+		    m->worker[w].state != PB_W_READY)
 			return;
 	if (m->state == PB_M_LOADING) {
 		m->state = PB_M_READY;
@@ -83,6 +89,157 @@ static void check_ready(struct pb_broker *b, struct pb_model_rec *m)
 	}
 	if (!m->announced && m->client)
 		announce(b, m);
+}
+
+/* ---- indices ---- */
+
+void pb_workers_init(struct pb_model_rec *m)
+{
+	for (uint32_t w = 0; w < m->n_workers; w++)
+		pb_workers_want(m, w, 0);
+}
+
+int pb_workers_free_index(const struct pb_model_rec *m)
+{
+	for (int w = 0; w < PB_WORKERS_MAX; w++)
+		if (!m->worker[w].used && m->worker[w].state == PB_W_NONE)
+			return w;
+	return -1;
+}
+
+void pb_workers_want(struct pb_model_rec *m, uint32_t w, uint32_t session)
+{
+	m->worker[w] = (struct pb_worker_rec){.used = true, .session = session, .ctl.fd = -1};
+}
+
+/* ---- a fresh worker for an old one ---- */
+
+static bool is_old(const struct pb_model_rec *m, uint32_t w)
+{
+	const struct pb_worker_rec *rec = &m->worker[w];
+
+	return rec->used && rec->session == 0 && (int)w != m->fresh && rec->state == PB_W_READY &&
+	       rec->born_seq < m->roll_seq;
+}
+
+void pb_workers_roll(struct pb_model_rec *m, uint32_t seq)
+{
+	if (m->stateful)
+		return; /* a fresh one would not have the state */
+	m->roll_seq = seq;
+	m->roll_ns = pb_now_ns() + ROLL_NS;
+}
+
+static void retire(struct pb_model_rec *m, uint32_t w)
+{
+	struct pb_msg_retire msg = {};
+	struct pb_worker_rec *rec = &m->worker[w];
+
+	rec->used = false;
+	rec->retiring = true;
+	rec->since_ns = pb_now_ns();
+	if (rec->ctl.fd >= 0)
+		(void)!pb_send(rec->ctl.fd, PB_MSG_retire, &msg, NULL, 0, NULL);
+	pb_board_ring(m);
+}
+
+/* The fresh one is ready: there is one more than are wanted. */
+static void end_old(struct pb_model_rec *m)
+{
+	struct pb_worker_rec *fresh = &m->worker[m->fresh];
+	int victim = -1;
+
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		struct pb_worker_rec *rec = &m->worker[w];
+
+		if (!rec->used || rec->session || (int)w == m->fresh)
+			continue;
+		if (rec->state == PB_W_NONE || is_old(m, w))
+			victim = (int)w;
+		if (rec->state == PB_W_NONE)
+			break; /* it has died, and need not be replaced */
+	}
+	if (victim < 0) { /* none is old any more */
+		victim = m->fresh;
+		fresh = NULL;
+	}
+	m->fresh = -1;
+	if (fresh)
+		fresh->deaths += m->worker[victim].deaths;
+	if (m->worker[victim].state == PB_W_NONE)
+		m->worker[victim].used = false;
+	else
+		retire(m, (uint32_t)victim);
+}
+
+static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
+
+/* One after the other: so that most of them serve at any time. */
+static void roll(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+{
+	bool old = false, ending = false;
+	int w;
+
+	if (!m->roll_seq || m->fresh >= 0 || m->state != PB_M_READY || now < m->roll_ns ||
+	    pb_change_holds_workers(m))
+		return;
+	for (uint32_t i = 0; i < PB_WORKERS_MAX; i++) {
+		old |= is_old(m, i);
+		ending |= m->worker[i].retiring;
+	}
+	w = pb_workers_free_index(m);
+	if (!old || (w < 0 && !ending)) {
+		m->roll_seq = 0;
+		return;
+	}
+	if (w < 0)
+		return;
+	pb_workers_want(m, (uint32_t)w, 0);
+	m->fresh = w;
+	if (fork_worker(b, m, (uint32_t)w))
+		pb_model_kill(b, m);
+}
+
+/* ---- messages ---- */
+
+static void became_ready(struct pb_broker *b, struct pb_model_rec *m, uint32_t w)
+{
+	struct pb_worker_rec *rec = &m->worker[w];
+	struct pb_msg_state_lost lost = {.text = ""};
+	pb_status st = PT2BOX_OK;
+
+	rec->state = PB_W_READY;
+	rec->since_ns = pb_now_ns();
+	m->forking = -1;
+	if (rec->lost[0]) {
+		snprintf(lost.text, sizeof(lost.text), "%s", rec->lost);
+		rec->lost[0] = '\0';
+		st = pb_send(rec->ctl.fd, PB_MSG_state_lost, &lost, NULL, 0, NULL);
+	}
+	if (!st)
+		st = pb_lanes_attach_all(m, w);
+	if (st)
+		pb_worker_kill(b, m, w, PT2BOX_INTERNAL);
+	else if (rec->session)
+		pb_session_ready(b, m, w);
+	if (m->fresh == (int)w && rec->state == PB_W_READY)
+		end_old(m);
+	pb_change_continue(b, m);
+	pb_extract_continue(b, m);
+	pb_workers_continue(b, m);
+	check_ready(b, m);
+}
+
+/* Its death comes from the warden. If none does, the model has closed the socket: it is of no use. */
+static void lost_control(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status st)
+{
+	pb_loop_remove(b, &m->worker[w].ctl);
+	if (st == PT2BOX_PROTOCOL) {
+		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+	} else if (m->worker[w].state == PB_W_READY) {
+		m->worker[w].state = PB_W_DYING;
+		m->worker[w].since_ns = pb_now_ns();
+	}
 }
 
 static void worker_message(struct pb_broker *b, struct pb_source *s, uint32_t events)
@@ -95,26 +252,29 @@ static void worker_message(struct pb_broker *b, struct pb_source *s, uint32_t ev
 	if (st == PT2BOX_NOT_FOUND)
 		return;
 	if (st) {
-		/* Its death comes from the warden. If none does, the model has closed the socket: it is of no use. */
-		pb_loop_remove(b, s);
-		if (st == PT2BOX_PROTOCOL) {
-			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
-		} else if (m->worker[w].state == PB_W_READY) {
-			m->worker[w].state = PB_W_DYING;
-			m->worker[w].since_ns = pb_now_ns();
-		}
+		lost_control(b, m, w, st);
 		return;
 	}
-	if (b->rx.row->id == PB_MSG_worker_ready && m->worker[w].state == PB_W_FORKING) {
-		m->worker[w].state = PB_W_READY;
-		m->worker[w].since_ns = pb_now_ns();
-		m->forking = -1;
-		if (pb_lanes_attach_all(m, w))
-			pb_worker_kill(b, m, w, PT2BOX_INTERNAL);
-		pb_workers_continue(b, m);
-		check_ready(b, m);
+	switch ((enum pb_msg_id)b->rx.row->id) {
+	case PB_MSG_worker_ready:
+		if (m->worker[w].state == PB_W_FORKING)
+			became_ready(b, m, w);
+		break;
+	case PB_MSG_constants_staged:
+		pb_change_worker_staged(b, m, w, b->rx.msg.constants_staged.change_seq);
+		break;
+	case PB_MSG_constants_applied:
+		pb_change_worker_applied(b, m, w, &b->rx.msg.constants_applied);
+		break;
+	case PB_MSG_constants_extracted:
+		pb_extract_done(b, m, w, &b->rx.msg.constants_extracted);
+		break;
+	default:
+		break;
 	}
 }
+
+/* ---- forks ---- */
 
 static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32_t w)
 {
@@ -138,6 +298,8 @@ static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32
 	}
 	rec->state = PB_W_FORKING;
 	rec->forked_ns = rec->since_ns = pb_now_ns();
+	rec->born_seq = rec->seq = m->template_seq; /* it takes orders in turn */
+	rec->asked = rec->staged = rec->requeue = rec->retiring = false;
 	m->forking = (int)w;
 	return PT2BOX_OK;
 }
@@ -147,31 +309,39 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 {
 	uint64_t now = pb_now_ns();
 
-	if (!m->template_ready || m->forking >= 0 || m->state == PB_M_ENDING)
+	if (!pb_template_forks(m) || m->forking >= 0 || m->state == PB_M_ENDING || pb_change_holds_forks(m))
 		return;
-	for (uint32_t w = 0; w < m->n_workers; w++) {
-		if (m->worker[w].state != PB_W_NONE || m->worker[w].retry_ns > now)
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		const struct pb_worker_rec *rec = &m->worker[w];
+
+		if (!rec->used || rec->state != PB_W_NONE || rec->retry_ns > now)
 			continue;
 		if (fork_worker(b, m, w))
 			pb_model_kill(b, m);
 		return;
 	}
+	roll(b, m, now);
 }
 
-void pb_workers_start(struct pb_broker *b, struct pb_model_rec *m)
+bool pb_worker_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, enum pb_msg_id id, const void *msg,
+		    const int *fds, size_t n_fds)
 {
-	pb_workers_continue(b, m);
+	const struct pb_worker_rec *rec = &m->worker[w];
+
+	if (rec->ctl.fd >= 0 && !pb_send(rec->ctl.fd, id, msg, fds, n_fds, NULL))
+		return true;
+	if (!rec->retiring) /* else it has just gone, or will be seen not to */
+		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+	return false;
 }
 
-void pb_workers_send(struct pb_broker *b, struct pb_model_rec *m, enum pb_msg_id id, const void *msg, const int *fds,
-		     size_t n_fds)
+void pb_workers_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t session, enum pb_msg_id id, const void *msg,
+		     const int *fds, size_t n_fds)
 {
-	for (uint32_t w = 0; w < m->n_workers; w++) {
-		if (m->worker[w].state != PB_W_READY || m->worker[w].ctl.fd < 0)
-			continue;
-		if (pb_send(m->worker[w].ctl.fd, id, msg, fds, n_fds, NULL))
-			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL); /* it does not listen */
-	}
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+		if (m->worker[w].state == PB_W_READY && m->worker[w].ctl.fd >= 0 &&
+		    (session == PB_ALL_SESSIONS || m->worker[w].session == session))
+			(void)pb_worker_send(b, m, w, id, msg, fds, n_fds);
 	pb_board_ring(m);
 }
 
@@ -218,57 +388,148 @@ static void back_off(struct pb_worker_rec *rec)
 		rec->retry_ns = now + (1000000ull << (rec->quick_deaths > 20 ? 12 : rec->quick_deaths - 8));
 }
 
-void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int wait_status)
+/* What waits is answered with it; if nothing waits, the next one to serve says it. */
+static void lose_state(struct pb_model_rec *m, uint32_t w, const struct pt2box_error *why)
 {
 	struct pb_worker_rec *rec = &m->worker[w];
-	bool segv = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSEGV;
+	struct pt2box_error e;
+
+	pb_error_set(&e, PT2BOX_STATE_LOST, "the state is lost: %.400s", why->text);
+	e.signal = why->signal;
+	rec->lost[0] = '\0';
+	if (pb_lanes_fail_all(m, rec->session, &e) == 0 && rec->used)
+		snprintf(rec->lost, sizeof(rec->lost), "%.200s", e.text);
+}
+
+static void death_of(const struct pb_model_rec *m, uint32_t w, int wait_status, struct pt2box_error *ret)
+{
+	const struct pb_worker_rec *rec = &m->worker[w];
 	char text[480];
 	int signal;
-	pb_status st;
+	pb_status st = pb_death_status(wait_status, pb_lanes_refused(m, w), rec->denied, &signal, text, sizeof(text));
 
-	if (rec->state == PB_W_NONE)
-		return;
-	st = pb_death_status(wait_status, pb_lanes_refused(m, w), rec->denied, &signal, text, sizeof(text));
 	if (rec->kill_status) {
 		st = rec->kill_status;
 		signal = 0;
 		kill_text(m, st, text, sizeof(text));
 	}
-	pb_log(b, "model %u worker %u: %s: %s", m->id, w, pt2box_status_name(st), text);
+	pb_error_set(ret, st, "%s", text);
+	ret->signal = signal;
+}
+
+/* A fresh one that dies ends the rolling: the old ones serve. */
+static void note_fresh_died(struct pb_model_rec *m, uint32_t w)
+{
+	if (m->fresh != (int)w)
+		return;
+	m->fresh = -1;
+	m->roll_seq = 0;
+	m->worker[w].used = false;
+}
+
+void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int wait_status)
+{
+	struct pb_worker_rec *rec = &m->worker[w];
+	bool segv = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSEGV;
+	bool was_told = rec->retiring && !rec->kill_status && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+	struct pt2box_error e;
+
+	if (rec->state == PB_W_NONE)
+		return;
+	death_of(m, w, wait_status, &e);
 	pb_loop_remove(b, &rec->ctl);
 	rec->state = PB_W_NONE;
-	rec->deaths++;
 	if (m->forking == (int)w)
 		m->forking = -1;
-	back_off(rec);
-	if (m->stateful && m->announced) {
-		char lost[480];
-
-		snprintf(lost, sizeof(lost), "the state is lost: %.400s", text);
-		pb_lanes_fail_all(m, PT2BOX_STATE_LOST, signal, lost);
-	} else {
-		pb_lanes_worker_died(b, m, w, st, signal, text, segv);
+	if (!was_told) {
+		pb_log(b, "model %u worker %u: %s: %s", m->id, w, pt2box_status_name(e.status), e.text);
+		rec->deaths++;
+		back_off(rec);
 	}
+	note_fresh_died(m, w);
+	if (rec->session && rec->used && pb_session_failed(b, m, w, &e))
+		rec->used = false;
+	else if (m->stateful && m->announced && rec->used)
+		lose_state(m, w, &e);
+	else
+		pb_lanes_worker_died(b, m, w, &e, segv, rec->requeue || was_told);
+	rec->retiring = false;
+	pb_extract_worker_died(b, m, w, was_told ? NULL : &e);
+	pb_change_continue(b, m);
 	pb_workers_continue(b, m);
+}
+
+void pb_workers_lost(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
+{
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		struct pb_worker_rec *rec = &m->worker[w];
+
+		if (rec->used && m->stateful && rec->state != PB_W_NONE)
+			lose_state(m, w, why);
+		if (rec->state != PB_W_NONE)
+			pb_extract_worker_died(b, m, w, why);
+	}
+	if (!m->stateful)
+		pb_lanes_fail_all(m, PB_ALL_SESSIONS, why);
+}
+
+void pb_workers_forget(struct pb_broker *b, struct pb_model_rec *m)
+{
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		pb_loop_remove(b, &m->worker[w].ctl);
+		m->worker[w].state = PB_W_NONE;
+		m->worker[w].retiring = false;
+	}
+	m->forking = -1;
+	if (m->fresh >= 0)
+		m->worker[m->fresh].used = false;
+	m->fresh = -1;
+	m->roll_seq = 0;
+}
+
+/* Told to end, and nothing keeps it. */
+static bool is_deaf(const struct pb_model_rec *m, uint32_t w, uint64_t now)
+{
+	return m->worker[w].retiring && m->worker[w].state == PB_W_READY && now > m->worker[w].since_ns + DEAF_NS &&
+	       !pb_lanes_busy(m, w);
+}
+
+/* Look at one; when again? */
+static uint64_t tick_one(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, uint64_t now)
+{
+	struct pb_worker_rec *rec = &m->worker[w];
+
+	if (is_deaf(m, w, now))
+		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+	if (rec->state == PB_W_READY)
+		return rec->retiring ? now + RETRY_NS : UINT64_MAX;
+	if (rec->state == PB_W_NONE && !rec->used)
+		return UINT64_MAX;
+	if (rec->state == PB_W_DYING && !rec->kill_status && now > rec->since_ns + DEAF_NS)
+		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+	if (rec->state == PB_W_NONE && rec->retry_ns <= now)
+		pb_workers_continue(b, m);
+	/* A template that does not fork when told to, or a worker that does not die: end them all. */
+	else if (rec->state != PB_W_NONE && now > rec->since_ns + STUCK_NS)
+		pb_model_kill(b, m);
+	return now + RETRY_NS;
 }
 
 uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	uint64_t next = UINT64_MAX;
 
-	for (uint32_t w = 0; w < m->n_workers; w++) {
-		struct pb_worker_rec *rec = &m->worker[w];
+	if (!m->template_ready)
+		return next;
+	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+		uint64_t one = tick_one(b, m, w, now);
 
-		if (rec->state == PB_W_READY || !m->template_ready)
-			continue;
-		next = now + RETRY_NS;
-		if (rec->state == PB_W_DYING && !rec->kill_status && now > rec->since_ns + DEAF_NS)
-			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
-		if (rec->state == PB_W_NONE && rec->retry_ns <= now)
+		next = one < next ? one : next;
+	}
+	if (m->roll_seq && m->fresh < 0 && !pb_change_holds_workers(m)) {
+		if (now >= m->roll_ns)
 			pb_workers_continue(b, m);
-		/* A template that does not fork when told to, or a worker that does not die: end them all. */
-		else if (rec->state != PB_W_NONE && now > rec->since_ns + STUCK_NS)
-			pb_model_kill(b, m);
+		next = m->roll_seq && now + RETRY_NS < next ? now + RETRY_NS : next;
 	}
 	return next;
 }
