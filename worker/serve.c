@@ -15,6 +15,7 @@
 #include "ipc/fdmap.h"
 #include "ipc/lane.h"
 #include "ipc/socket.h"
+#include "worker/changes.h"
 #include "worker/interpose.h"
 #include "worker/run.h"
 
@@ -38,12 +39,10 @@ struct server {
 	struct pb_runner runner;
 	struct pb_lane_decoder *decoder;
 	struct pb_rx *rx;
-	struct pb_constants_change staged; /* waits for the board's word */
-	bool is_staged, cannot_stage;
-	bool broken;   /* a change could not be made: it waits to be replaced */
-	bool retiring; /* ends once no client has outputs to fetch */
+	struct pb_changes changes;
+	bool retiring;	  /* ends once no client has outputs to fetch */
 	char *state_lost; /* what the first request is told; NULL: nothing */
-	uint32_t misses; /* spins in a row that did not pay */
+	uint32_t misses;  /* spins in a row that did not pay */
 	uint8_t request[65536], reply[65536];
 };
 
@@ -150,66 +149,6 @@ static void detach(struct server *s, uint64_t id)
 	tell_detached(id, 0);
 }
 
-/* ---- constants and state ---- */
-
-/* Numbers are in order, whichever way they wrap. */
-static bool is_before(uint32_t a, uint32_t b)
-{
-	return (int32_t)(a - b) < 0;
-}
-
-static uint32_t committed(const struct server *s)
-{
-	return atomic_load_explicit(&s->board->committed, memory_order_acquire);
-}
-
-/* A change that cannot be got ready is answered when it is due: until then the old constants serve. */
-static void stage(struct server *s, const struct pb_msg_constants_stage *order, const struct pb_fds *fds)
-{
-	struct pb_msg_constants_staged staged = {.change_seq = order->change_seq};
-
-	if (s->is_staged)
-		pb_constants_unstage(&s->staged);
-	s->staged = (struct pb_constants_change){.seq = (uint32_t)order->change_seq};
-	s->is_staged = true;
-	s->cannot_stage = pb_constants_stage(s->model, (uint32_t)order->change_seq, (enum pb_change)order->change,
-					     order->inactive, fds->n ? fds->fd[0] : -1, &s->staged, NULL);
-	if (pb_write(PB_FD_WORKER_CTL, PB_MSG_constants_staged, &staged, NULL))
-		_exit(0);
-}
-
-/*
- * Make the staged change if it is in force. Not packed: the broker replaces this worker by a fork of the template, which
- * has packed copies for all. A failure leaves other constants than the other workers have: serve no more.
- */
-static void apply_if_due(struct server *s)
-{
-	struct pb_msg_constants_applied applied = {.change_seq = s->staged.seq};
-
-	if (!s->is_staged || is_before(committed(s), s->staged.seq))
-		return;
-	s->is_staged = false;
-	applied.status = s->cannot_stage ? PT2BOX_UNSUPPORTED : pb_constants_apply(s->model, &s->staged, false, NULL);
-	s->broken = applied.status != PT2BOX_OK;
-	if (pb_write(PB_FD_WORKER_CTL, PB_MSG_constants_applied, &applied, NULL))
-		_exit(0);
-}
-
-/* Its constants are not those in force: it came after the change was made and before it is in force, or is broken. */
-static bool must_wait(const struct server *s)
-{
-	return s->broken || is_before(committed(s), s->model->constants.change_seq);
-}
-
-static void extract(struct server *s, const struct pb_msg_constants_extract *order, const struct pb_fds *fds)
-{
-	struct pb_msg_constants_extracted done = {.id = order->id};
-
-	done.status = pb_constants_extract(s->model, order->inactive, fds->fd[0], NULL);
-	if (pb_write(PB_FD_WORKER_CTL, PB_MSG_constants_extracted, &done, NULL))
-		_exit(0);
-}
-
 /* What it was woken for others may do: they sleep on the same words. */
 static void wake_others(struct server *s)
 {
@@ -264,10 +203,10 @@ static void handle_control(struct server *s)
 		s->runner.copy_inputs = rx->msg.copy_inputs.on;
 		break;
 	case PB_MSG_constants_stage:
-		stage(s, &rx->msg.constants_stage, &rx->fds);
+		pb_changes_stage(&s->changes, &rx->msg.constants_stage, &rx->fds);
 		break;
 	case PB_MSG_constants_extract:
-		extract(s, &rx->msg.constants_extract, &rx->fds);
+		pb_changes_extract(&s->changes, &rx->msg.constants_extract, &rx->fds);
 		break;
 	case PB_MSG_state_lost:
 		free(s->state_lost);
@@ -307,8 +246,8 @@ static bool make_due_change(struct server *s, const struct pb_lane *l, uint32_t 
 	if (pb_runner_keeps(&s->runner, l, slot, q))
 		return true; /* nothing runs; the outputs may lie in the old constants */
 	pb_runner_forget(&s->runner);
-	apply_if_due(s);
-	if (!s->broken)
+	pb_changes_make_due(&s->changes);
+	if (!s->changes.broken)
 		return true;
 	reply->status = PT2BOX_MODEL_ERROR;
 	snprintf(reply->text, sizeof(reply->text), "new constants could not be taken; the worker is replaced");
@@ -436,7 +375,7 @@ static void sleep_on_all(struct server *s)
 static void settle(struct server *s)
 {
 	if (!s->runner.kept)
-		apply_if_due(s);
+		pb_changes_make_due(&s->changes);
 	retire_if_done(s);
 }
 
@@ -449,6 +388,7 @@ _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_boa
 
 	s->model = m;
 	s->board = board;
+	s->changes = (struct pb_changes){.model = m, .board = board};
 	s->worker = worker;
 	s->board_bell = atomic_load(&board->bell);
 	s->rx = calloc(1, sizeof(*s->rx));
@@ -467,7 +407,7 @@ _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_boa
 			read_control(s, false);
 		}
 		settle(s);
-		if (must_wait(s)) {
+		if (pb_changes_must_wait(&s->changes)) {
 			pb_futex_wait(&board->bell, s->board_bell, UINT64_MAX);
 			continue;
 		}
