@@ -8,9 +8,10 @@
 #include "client/internal.h"
 #include "ipc/checked.h"
 
+/* A protected tensor is copied: what the model writes must show in outputs that are views of it, and not in itself. */
 static bool lies_in_lane(const struct pb_lane_client *l, const struct pt2box_tensor *t)
 {
-	return t->storage && t->storage->lane == l && !t->storage->down;
+	return t->storage && t->storage->lane == l && !t->storage->down && !t->info.readonly;
 }
 
 /* Strides that the worker will see: what the package declares, else the tensor's own if it has no

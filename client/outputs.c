@@ -264,18 +264,39 @@ static pb_status check_written(const struct pb_lane_client *l, const struct pb_s
 	return PT2BOX_OK;
 }
 
-/* @base: the segment of the window. */
-static void write_back(const struct pb_lane_reply *reply, const uint8_t *base,
-		       struct pt2box_tensor *const *in)
+/* What the caller's tensor holds is not what the model made of it. */
+static void forget_input(struct pt2box_tensor *const *out, uint32_t n_out, uint32_t input)
+{
+	for (uint32_t i = 0; i < n_out; i++)
+		if (out[i] && out[i]->of_input == input + 1)
+			out[i]->of_input = 0;
+}
+
+static void copy_written(const struct pb_lane_tensor *c, const uint8_t *base, void *dst, const int64_t *strides)
+{
+	pb_copy_strided(c->ndim, c->sizes, pt2box_dtype_size(c->dtype), dst, strides, base + c->offset,
+			c->strides);
+}
+
+/*
+ * To the caller's tensor, and to what lies of it in the lane, where outputs may be views of it. @base: the
+ * segment of the window.
+ */
+static void write_back(const struct pb_lane_client *l, const struct pb_slot *s,
+		       const struct pb_lane_reply *reply, const uint8_t *base,
+		       struct pt2box_tensor *const *in, struct pt2box_tensor *const *out)
 {
 	for (uint32_t k = 0; k < reply->n_written; k++) {
 		const struct pb_lane_tensor *c = &reply->written[k].copy;
-		const struct pt2box_tensor_info *f = &in[reply->written[k].input]->info;
+		uint32_t i = reply->written[k].input;
+		const struct pt2box_tensor_info *f = in ? &in[i]->info : NULL;
 
-		/* An output used as an input is mapped read-only here. */
-		if (!f->readonly)
-			pb_copy_strided(c->ndim, c->sizes, pt2box_dtype_size(c->dtype), f->data,
-					f->strides, base + c->offset, c->strides);
+		if (f && !f->readonly)
+			copy_written(c, base, f->data, f->strides);
+		else
+			forget_input(out, l->n_out, i);
+		if (s->in_block[i] && !s->in_lent[i])
+			copy_written(c, base, s->in_block[i]->seg->base + s->in[i].offset, s->in[i].strides);
 	}
 }
 
@@ -304,8 +325,7 @@ pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s,
 	if (!st)
 		st = settle(l, s, reply, n_places, large, aliases, ret_out, err);
 	if (!st) {
-		if (in)
-			write_back(reply, base, in);
+		write_back(l, s, reply, base, in, ret_out);
 		return PT2BOX_OK;
 	}
 	for (uint32_t i = 0; i < l->n_out; i++) {

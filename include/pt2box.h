@@ -352,8 +352,10 @@ struct pt2box_run_options {
  * @in:      n_in tensors, borrowed until return. Outputs of earlier runs may be inputs. What the model writes into an
  *           input is written back on success, except into a readonly one
  * @ret_out: array of pt2box_model_n_outputs() entries, written on success: tensors owned by the caller, NULL for an
- *           output that is None. Outputs that alias each other share memory, and so do an output and an input from
- *           pt2box_tensor_alloc() that was used in place, unless the model writes its inputs
+ *           output that is None. Outputs that alias each other share memory, those too that are views of one input. An
+ *           output that is a view of an input from pt2box_tensor_alloc() shares memory with it, unless that was copied for
+ *           its strides or is protected; of a lent input, it is a view of the lane's copy: pt2box_tensor_input() says of
+ *           which and where. After a run that wrote it, input and views hold the same
  *
  * Return: PT2BOX_OK; BAD_TENSOR before the model sees anything; MODEL_KILLED, MODEL_CRASHED, MODEL_EXITED,
  * MODEL_TIMEOUT, MODEL_OOM: the worker is replaced and the model can be called again; MODEL_ERROR with its message;

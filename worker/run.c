@@ -206,6 +206,28 @@ static bool locate(const struct pb_lane *l, bool down, const struct place *p, st
 	return false;
 }
 
+/*
+ * The tensor lies in a copy of an input: say where it would lie in the input itself. The client puts there what was written,
+ * so that outputs and inputs stay aliased.
+ */
+static bool locate_copy(const struct pb_runner *r, const struct pb_lane *l, const struct pb_lane_request *q,
+			const struct place *p, struct pb_lane_tensor *t)
+{
+	for (uint32_t i = 0; r->copy_inputs && i < q->n_inputs; i++) {
+		const uint8_t *copy = r->copies[i];
+		uint64_t bytes;
+
+		if (!copy || p->data < copy || !pb_lane_tensor_data(l, &q->inputs[i], &bytes) ||
+		    !pb_span_fits((uint64_t)(p->data - copy), p->bytes, bytes))
+			continue;
+		t->down = false;
+		t->segment = q->inputs[i].segment;
+		t->offset = q->inputs[i].offset + (uint64_t)(p->data - copy);
+		return true;
+	}
+	return false;
+}
+
 static int by_begin(const void *a, const void *b)
 {
 	const struct pb_block *x = a, *y = b;
@@ -250,8 +272,8 @@ static bool inside_window(const struct window *w, const struct place *p)
  * Say where every output is, and copy into the window what is in private memory. false with WINDOW and the bytes needed
  * if there is no room; nothing has been copied then.
  */
-static bool place_outputs(struct pb_runner *r, const struct pb_lane *l, struct window *w, struct place *places,
-			  struct pb_lane_reply *reply)
+static bool place_outputs(struct pb_runner *r, const struct pb_lane *l, const struct pb_lane_request *q,
+			  struct window *w, struct place *places, struct pb_lane_reply *reply)
 {
 	size_t n_out = r->model->n_outputs, n_blocks = 0;
 	uint64_t need;
@@ -265,12 +287,11 @@ static bool place_outputs(struct pb_runner *r, const struct pb_lane *l, struct w
 			r->out_desc[i].offset = w->offset;
 			continue;
 		}
-		if (inside_window(w, p) || !r->copy_inputs) {
-			if (inside_window(w, p) ? locate(l, true, p, &r->out_desc[i]) :
-						  locate(l, false, p, &r->out_desc[i])) {
-				p->bytes = 0;
-				continue;
-			}
+		if (inside_window(w, p) ? locate(l, true, p, &r->out_desc[i]) :
+					  locate(l, false, p, &r->out_desc[i]) ||
+						  locate_copy(r, l, q, p, &r->out_desc[i])) {
+			p->bytes = 0;
+			continue;
 		}
 		r->blocks[n_blocks++] = (struct pb_block){(uintptr_t)p->data, (uintptr_t)p->data + p->bytes, 0};
 	}
@@ -358,7 +379,7 @@ static bool finish(struct pb_runner *r, const struct pb_lane *l, uint32_t slot, 
 		reply->outputs = r->out_desc;
 		reply->n_outputs = (uint32_t)r->model->n_outputs;
 		reply->written = r->written;
-		if (!place_outputs(r, l, w, places, reply) || !return_written(r, l, q, w, reply)) {
+		if (!place_outputs(r, l, q, w, places, reply) || !return_written(r, l, q, w, reply)) {
 			uint64_t in_bytes = 0, b;
 
 			for (uint32_t i = 0; r->copy_inputs && i < q->n_inputs; i++)

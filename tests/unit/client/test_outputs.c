@@ -705,6 +705,71 @@ static void test_written_back(void **state)
 	close_fake();
 }
 
+enum input_kind { LENT, PROTECTED, LENT_BOXED, IN_LANE, IN_LANE_PROTECTED };
+
+/* Of an input that the model wrote: its views have what the model wrote, and say where the caller has it too, if he has. */
+static void check_view_of_written(enum input_kind kind)
+{
+	float data[16] = {0};
+	bool boxed = kind == LENT_BOXED, kept = boxed || kind == PROTECTED || kind == IN_LANE_PROTECTED;
+	struct pt2box_tensor *both[2];
+	struct pb_lane_tensor t[4];
+	struct pb_lane_written w = {.input = 0};
+	struct pb_lane_reply p = {.n_outputs = 4, .outputs = t, .n_written = 1, .written = &w};
+	const struct pb_lane_request *q;
+	struct pb_run r;
+	pb_status st;
+	float *at, *own;
+
+	open_fake();
+	own = kind >= IN_LANE ? in[0]->info.data : data;
+	memset(own, 0, 64);
+	if (kind >= IN_LANE) {
+		both[0] = in[0];
+		both[0]->info.sizes[0] = both[0]->info.numel = 16;
+	} else {
+		assert_int_equal(pt2box_tensor_lend(PT2BOX_FLOAT32, 1, (int64_t[]){16}, NULL, data, &both[0], NULL),
+				 PT2BOX_OK);
+	}
+	both[1] = in[1];
+	if (kind == PROTECTED || kind == IN_LANE_PROTECTED)
+		pt2box_tensor_protect(both[0]);
+	assert_int_equal(pb_run_init(&r, f.m, both, 2, NULL, NULL), PT2BOX_OK);
+	if (boxed)
+		r.boxed = both;
+	assert_int_equal(pb_run_begin(&r, true, NULL), PT2BOX_OK);
+	q = fake_claim(&f);
+	for (int i = 0; i < 4; i++)
+		t[i] = of_input(q, 0);
+	t[3].offset += 8;
+	t[3].sizes[0] = 3;
+	w.copy = tensor(q, 0, 16);
+	at = (float *)(void *)pb_lane_span(&f.worker, true, w.copy.segment, w.copy.offset, 64);
+	for (int i = 0; i < 16; i++)
+		at[i] = 100 + (float)i;
+	fake_reply(&f, &p);
+	assert_true(pb_run_step(&r, out, &st, NULL));
+	assert_int_equal(st, PT2BOX_OK);
+	assert_true(((float *)out[0]->info.data)[15] == 115);
+	assert_ptr_equal(out[3]->info.data, (char *)out[0]->info.data + 8);
+	assert_true(own[15] == (kept ? 0 : 115));
+	assert_int_equal(out[0]->info.data == own, kind == IN_LANE);
+	expect_input(out[3], kept ? -1 : 0, 8);
+	free_out();
+	if (boxed)
+		in[1] = NULL;
+	else if (kind < IN_LANE)
+		pt2box_tensor_free(both[0]);
+	close_fake();
+}
+
+static void test_views_of_written(void **state)
+{
+	(void)state;
+	for (enum input_kind k = LENT; k <= IN_LANE_PROTECTED; k++)
+		check_view_of_written(k);
+}
+
 /* A worker that never answers keeps its slot and memory, and only those, until it does. */
 static void test_abandoned(void **state)
 {
@@ -755,6 +820,7 @@ int main(void)
 		CHECK_TEST(test_growing),
 		CHECK_TEST(test_bad_segments),
 		CHECK_TEST(test_written_back),
+		CHECK_TEST(test_views_of_written),
 		CHECK_TEST(test_abandoned),
 	};
 
