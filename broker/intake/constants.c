@@ -18,17 +18,12 @@ static pb_status reject(struct pt2box_error *err, const char *text)
 	return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.constants: %s", text);
 }
 
-static pb_status check_one(const struct pb_constant *c, bool opaque, struct pt2box_error *err)
+bool pb_constant_fits(const struct pb_constant *c)
 {
 	uint64_t elem = pt2box_dtype_size(c->dtype), extent, skip;
 
-	if (opaque)
-		return PT2BOX_OK;
-	if (!elem || c->storage_offset < 0 || !pb_tensor_extent(c->ndim, c->sizes, c->strides, elem, &extent) ||
-	    !pb_mul_u64((uint64_t)c->storage_offset, elem, &skip) || !pb_span_fits(skip, extent, c->data_size))
-		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.constants: %.100s does not fit the bytes it has",
-				    c->fqn);
-	return PT2BOX_OK;
+	return elem && c->storage_offset >= 0 && pb_tensor_extent(c->ndim, c->sizes, c->strides, elem, &extent) &&
+	       pb_mul_u64((uint64_t)c->storage_offset, elem, &skip) && pb_span_fits(skip, extent, c->data_size);
 }
 
 /* Offsets: a running sum, aligned, in the order of the model; folded ones are computed later and have no place. */
@@ -40,10 +35,10 @@ static pb_status place_all(const struct pb_wrapper *w, uint64_t *ret_total, uint
 
 	for (uint32_t i = 0; i < w->n_constants; i++) {
 		struct pb_constant *c = &w->constants[i];
-		pb_status st = check_one(c, w->opaque_constant != NULL, err);
 
-		if (st)
-			return st;
+		if (!w->opaque_constant && !pb_constant_fits(c))
+			return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.constants: %.100s does not fit the bytes it has",
+					    c->fqn);
 		c->blob_offset = total;
 		if (c->folded)
 			continue;

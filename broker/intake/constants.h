@@ -23,4 +23,7 @@ struct pb_constants_in {
 PB_CHECK pb_status pb_constants_find(const struct pb_constants_in *in, struct pb_manifest *m,
 				     struct pt2box_error *err);
 
+/* Shape, strides and offset stay inside the constant's own storage. */
+bool pb_constant_fits(const struct pb_constant *c);
+
 #endif

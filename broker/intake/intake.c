@@ -11,11 +11,11 @@
 #include "broker/intake/constants.h"
 #include "broker/intake/cpu.h"
 #include "broker/intake/fileio.h"
+#include "broker/intake/given.h"
 #include "broker/intake/hash.h"
 #include "broker/intake/imports.h"
 #include "broker/intake/metadata.h"
 #include "broker/intake/package.h"
-#include "broker/intake/safetensors.h"
 #include "broker/intake/wrapper.h"
 #include "confine/elf_gate.h"
 
@@ -35,6 +35,8 @@ struct work {
 	uint64_t so_bytes;
 	const char *nodes; /* operators of the proxy executor */
 	char cpu_needs[512];
+	struct pb_hash blob_hash;
+	char digest[PB_DIGEST_TEXT];
 	struct pb_manifest manifest;
 };
 
@@ -55,7 +57,9 @@ static pb_status read_metadata(struct work *w, struct pt2box_error *err)
 		return st;
 	st = pb_metadata_read(text, e->size, &w->arena, &w->metadata, err);
 	free(text);
-	return st ? st : pb_metadata_check(&w->metadata, err);
+	if (st || w->in->brief) /* texts can be read on any machine */
+		return st;
+	return pb_metadata_check(&w->metadata, err);
 }
 
 static pb_status read_nodes(struct work *w, struct pt2box_error *err)
@@ -133,9 +137,10 @@ static pb_status check_machine(const struct work *w, struct pt2box_error *err)
 static pb_status take_large(struct work *w, struct pt2box_error *err)
 {
 	struct pb_sink sinks[2] = {{.entry = w->files.so, .fd = w->in->out_model},
-				   {.entry = w->files.blob, .fd = w->in->out_constants}};
+				   {.entry = w->files.blob, .fd = w->in->out_constants, .hash = &w->blob_hash}};
 	bool blob = w->files.blob && !w->in->inspect && w->in->constants_in < 0;
 
+	pb_hash_begin(&w->blob_hash);
 	return pb_package_stream(&w->package, sinks, blob ? 2 : 1, w->manifest.pkg_sha256, err);
 }
 
@@ -201,28 +206,38 @@ static pb_status find_constants(struct work *w, struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
+/* All of them must be there: no other place has them. */
+static pb_status take_external(struct work *w, struct pt2box_error *err)
+{
+	const struct pb_manifest *m = &w->manifest;
+	const struct pb_stored_tensor **given = calloc((size_t)m->n_constants + 1, sizeof(*given));
+	struct pb_safetensors f = {.fd = -1};
+	const struct pb_const_parts parts = {.file = &f, .given = given, .parameters = {.fd = -1}, .others = {.fd = -1}};
+	pb_status st;
+
+	if (!given)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a list of constants");
+	st = pb_safetensors_open(w->in->constants_in, &f, err);
+	if (!st)
+		st = pb_given_match(m, &f, false, PB_REQUIRED_ALL, given, err);
+	if (!st)
+		st = pb_const_memory_write(m, &parts, w->in->max_package_bytes, w->in->out_constants, w->digest, err);
+	pb_safetensors_close(&f);
+	free(given);
+	return st;
+}
+
 static pb_status take_constants(struct work *w, struct pt2box_error *err)
 {
 	struct pb_manifest *m = &w->manifest;
-	void *dst;
-	pb_status st;
 
 	if (m->const_source != PB_CONSTS_BLOB && ftruncate(w->in->out_constants, 0) != 0) /* a blob that is not used */
 		return pb_error_sys(err, "cannot drop a file");
-	if (w->in->inspect || m->const_source != PB_CONSTS_EXTERNAL || m->const_bytes == 0)
+	if (w->in->inspect)
 		return PT2BOX_OK;
-	if (m->const_bytes > w->in->max_package_bytes)
-		return pb_error_set(err, PT2BOX_LIMIT, "the constants have %llu bytes; %llu are allowed",
-				    (unsigned long long)m->const_bytes,
-				    (unsigned long long)w->in->max_package_bytes);
-	if (ftruncate(w->in->out_constants, (off_t)m->const_bytes) != 0)
-		return pb_error_sys(err, "cannot make room for constants");
-	dst = mmap(NULL, m->const_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, w->in->out_constants, 0);
-	if (dst == MAP_FAILED)
-		return pb_error_sys(err, "cannot map the constants");
-	st = pb_safetensors_read(w->in->constants_in, m, dst, err);
-	munmap(dst, m->const_bytes);
-	return st;
+	if (m->const_source == PB_CONSTS_BLOB)
+		return pb_const_memory_finish(m, &w->blob_hash, w->in->out_constants, w->digest, err);
+	return m->const_source == PB_CONSTS_EXTERNAL ? take_external(w, err) : PT2BOX_OK;
 }
 
 /* ---- manifest ---- */
@@ -245,6 +260,10 @@ static void describe(struct work *w)
 	m->device = w->metadata.device;
 	m->metadata = w->metadata.pairs;
 	m->n_metadata = w->metadata.n;
+	if (w->in->brief) {
+		m->const_source = PB_CONSTS_NONE;
+		return;
+	}
 	m->cpu_isa = w->metadata.cpu_isa;
 	m->cpu_needs = w->cpu_needs;
 	m->in_spec = w->wrapper.in_spec;
@@ -269,7 +288,8 @@ static pb_status write_manifest(struct work *w, struct pt2box_error *err)
 	pb_status st;
 
 	describe(w);
-	hash_code(w);
+	if (!w->in->brief)
+		hash_code(w);
 	st = pb_manifest_encode(&w->manifest, &data, &bytes, err);
 	if (st)
 		return st;
@@ -296,6 +316,8 @@ static pb_status run(struct work *w, struct pt2box_error *err)
 		st = pb_package_choose(&w->package, w->in->model, &w->files, err);
 	if (!st)
 		st = read_metadata(w, err);
+	if (!st && w->in->brief)
+		return write_manifest(w, err);
 	if (!st)
 		st = read_nodes(w, err);
 	if (!st)
@@ -313,7 +335,7 @@ static pb_status run(struct work *w, struct pt2box_error *err)
 	return st ? st : forget_code(w, err);
 }
 
-pb_status pb_intake_run(const struct pb_intake *in, struct pt2box_error *err)
+pb_status pb_intake_run(const struct pb_intake *in, char ret_digest[PB_DIGEST_TEXT], struct pt2box_error *err)
 {
 	struct work *w = calloc(1, sizeof(*w));
 	pb_status st;
@@ -323,6 +345,7 @@ pb_status pb_intake_run(const struct pb_intake *in, struct pt2box_error *err)
 	w->in = in;
 	w->package = (struct pb_package)PB_PACKAGE_INIT;
 	st = run(w, err);
+	memcpy(ret_digest, w->digest, sizeof(w->digest));
 	if (w->so)
 		munmap(w->so, w->so_bytes);
 	pb_elf_facts_deinit(&w->elf);

@@ -236,9 +236,16 @@ void pb_package_deinit(struct pb_package *p)
 
 /* ---- contents ---- */
 
-/* The whole entry, in pieces of at most STEP bytes, to one of: memory, a file. */
-static pb_status inflate_entry(struct pb_package *p, const struct pb_entry *e, uint8_t *memory, int fd,
-			       struct pt2box_error *err)
+static pb_status pour(const struct pb_sink *s, uint64_t at, const uint8_t *buf, uint64_t n, struct pt2box_error *err)
+{
+	if (s->hash)
+		pb_hash_add(s->hash, buf, n);
+	return pb_write_at(s->fd, at, buf, n, err);
+}
+
+/* The whole entry, in pieces of at most STEP bytes, to one of: memory, a sink. */
+static pb_status inflate_entry(struct pb_package *p, const struct pb_entry *e, uint8_t *memory,
+			       const struct pb_sink *sink, struct pt2box_error *err)
 {
 	zip_file_t *f = zip_fopen_index(p->zip, e->index, 0);
 	uint8_t *buf = memory ? NULL : malloc(STEP), over;
@@ -260,7 +267,7 @@ static pb_status inflate_entry(struct pb_package *p, const struct pb_entry *e, u
 		if (n <= 0)
 			break;
 		if (!memory)
-			st = pb_write_at(fd, done, buf, (uint64_t)n, err);
+			st = pour(sink, done, buf, (uint64_t)n, err);
 		done += (uint64_t)n;
 	}
 	/* The read at the end is the one that compares the checksum. */
@@ -285,7 +292,7 @@ pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64
 	text = malloc(e->size + 1);
 	if (!text)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an entry");
-	st = inflate_entry(p, e, (uint8_t *)text, -1, err);
+	st = inflate_entry(p, e, (uint8_t *)text, NULL, err);
 	if (st) {
 		free(text);
 		return st;
@@ -306,7 +313,7 @@ static pb_status prepare_sink(struct pb_package *p, struct pb_sink *s, struct pt
 	s->crc = 0;
 	s->at = UINT64_MAX;
 	if (!s->entry->stored)
-		return inflate_entry(p, s->entry, NULL, s->fd, err);
+		return inflate_entry(p, s->entry, NULL, s, err);
 	st = pb_directory_data(p->fd, p->bytes, s->entry->local, &s->at, err);
 	if (!st && !pb_span_fits(s->at, s->entry->size, p->bytes))
 		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.local: an entry is outside the file");
@@ -321,7 +328,7 @@ static pb_status feed(struct pb_sink *s, const uint8_t *buf, uint64_t at, uint64
 	if (!s->entry->stored || from >= to)
 		return PT2BOX_OK;
 	s->crc = (uint32_t)crc32(s->crc, buf + (from - at), (uInt)(to - from));
-	return pb_write_at(s->fd, from - s->at, buf + (from - at), to - from, err);
+	return pour(s, from - s->at, buf + (from - at), to - from, err);
 }
 
 static pb_status stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t *buf, struct pb_hash *h,

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "broker/intake/hash.h"
 #include "ipc/status.h"
 
 #define PB_ZIP_ENTRIES_MAX 4096 /* real packages have 10 */
@@ -64,7 +65,8 @@ PB_CHECK pb_status pb_package_read(struct pb_package *p, const struct pb_entry *
 struct pb_sink {
 	const struct pb_entry *entry;
 	int fd;
-	uint64_t at; /* internal */
+	struct pb_hash *hash; /* of the contents too; NULL: not wanted */
+	uint64_t at;	      /* internal */
 	uint32_t crc;
 };
 PB_CHECK pb_status pb_package_stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t ret_sha256[32],

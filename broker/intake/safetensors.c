@@ -4,7 +4,6 @@
 
 #include <endian.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,31 +12,31 @@
 #include "ipc/checked.h"
 #include "ipc/safetensors_dtype.h"
 
-#define BUFFER (256u << 10)
-
-struct tensor {
-	int32_t dtype;
-	uint64_t begin, bytes; /* from the end of the header on */
-	json_t *shape;
-};
-
-struct file {
-	int fd;
-	uint64_t data, bytes; /* where the tensors begin; how many bytes of them */
-	json_t *root;
-	uint8_t buf[BUFFER];
-};
-
 static pb_status malformed(struct pt2box_error *err, const char *text)
 {
 	return pb_error_set(err, PT2BOX_PKG_REJECTED, "const.format: the constants file %s", text);
 }
 
-static pb_status open_file(struct file *f, struct pt2box_error *err)
+/* @text: the header, @bytes long. */
+static pb_status parse(struct pb_safetensors *f, const char *text, size_t bytes, struct pt2box_error *err)
+{
+	json_error_t e;
+
+	f->header = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
+	if (!f->header && json_error_code(&e) == json_error_out_of_memory)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a header");
+	if (!f->header && json_error_code(&e) == json_error_duplicate_key)
+		return malformed(err, "names something twice");
+	if (!json_is_object((json_t *)f->header))
+		return malformed(err, "has a header that is not a JSON object");
+	return PT2BOX_OK;
+}
+
+/* *ret_data: where the tensors begin; *ret_bytes: how many bytes of them. */
+static pb_status read_header(struct pb_safetensors *f, uint64_t *ret_data, uint64_t *ret_bytes, struct pt2box_error *err)
 {
 	uint64_t header;
 	struct stat sb;
-	json_error_t e;
 	char *text;
 	pb_status st;
 
@@ -55,159 +54,97 @@ static pb_status open_file(struct file *f, struct pt2box_error *err)
 	if (!text)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a header");
 	st = pb_read_at(f->fd, 8, text, header, err);
-	if (!st) {
-		f->root = json_loadb(text, header, JSON_REJECT_DUPLICATES, &e);
-		f->data = 8 + header;
-		f->bytes = (uint64_t)sb.st_size - f->data;
-		if (!json_is_object(f->root))
-			st = malformed(err, "has a header that is not a JSON object");
-	}
+	if (!st)
+		st = parse(f, text, header, err);
 	free(text);
+	*ret_data = 8 + header;
+	*ret_bytes = (uint64_t)sb.st_size - *ret_data;
 	return st;
 }
 
-/* One entry of the header, checked against the file's size. */
-static bool read_tensor(const struct file *f, json_t *o, struct tensor *t)
+static bool read_shape(json_t *shape, struct pb_stored_tensor *t, uint64_t *ret_elements)
 {
-	const char *dtype = json_string_value(json_object_get(o, "dtype"));
-	json_t *offsets = json_object_get(o, "data_offsets"), *item;
-	json_int_t begin = json_integer_value(json_array_get(offsets, 0));
-	json_int_t end = json_integer_value(json_array_get(offsets, 1));
+	json_t *item;
 	uint64_t n = 1;
 	size_t i;
 
-	t->dtype = dtype ? pb_dtype_from_safetensors(dtype) : -1;
-	t->shape = json_object_get(o, "shape");
-	if (t->dtype < 0 || !json_is_array(t->shape) || json_array_size(t->shape) > PT2BOX_MAX_DIMS ||
-	    json_array_size(offsets) != 2 || begin < 0 || end < begin || (uint64_t)end > f->bytes)
+	if (!json_is_array(shape) || json_array_size(shape) > PT2BOX_MAX_DIMS)
 		return false;
-	json_array_foreach(t->shape, i, item)
+	json_array_foreach(shape, i, item) {
 		if (!json_is_integer(item) || json_integer_value(item) < 0 ||
 		    !pb_mul_u64(n, (uint64_t)json_integer_value(item), &n))
 			return false;
-	t->begin = (uint64_t)begin;
-	t->bytes = (uint64_t)(end - begin);
-	return pb_mul_u64(n, pt2box_dtype_size(t->dtype), &n) && n == t->bytes;
-}
-
-static bool same_shape(const struct pb_constant *c, json_t *shape)
-{
-	if ((int32_t)json_array_size(shape) != c->ndim)
-		return false;
-	for (int32_t i = 0; i < c->ndim; i++)
-		if (json_integer_value(json_array_get(shape, (size_t)i)) != c->sizes[i])
-			return false;
-	return true;
-}
-
-static bool is_contiguous(const struct pb_constant *c)
-{
-	int64_t want = 1;
-
-	for (int32_t i = c->ndim - 1; i >= 0; i--) {
-		if (c->sizes[i] != 1 && c->strides[i] != want)
-			return false;
-		want *= c->sizes[i] ? c->sizes[i] : 1;
+		t->sizes[i] = json_integer_value(item);
 	}
+	t->ndim = (int32_t)json_array_size(shape);
+	*ret_elements = n;
 	return true;
 }
 
-/* Element by element from the file's order to the model's strides. All indices were checked by pb_constants_find(). */
-static pb_status scatter(struct file *f, const struct pb_constant *c, const struct tensor *t, uint8_t *dst,
-			 struct pt2box_error *err)
+static bool read_place(json_t *offsets, uint64_t room, struct pb_stored_tensor *t)
 {
-	uint64_t elem = pt2box_dtype_size(c->dtype), left = t->bytes, at = t->begin;
-	int64_t index[PT2BOX_MAX_DIMS] = {0};
-	int64_t pos = 0;
+	json_t *a = json_array_get(offsets, 0), *b = json_array_get(offsets, 1);
+	json_int_t begin = json_integer_value(a), end = json_integer_value(b);
 
-	while (left) {
-		uint64_t step = left < BUFFER ? left : BUFFER - BUFFER % elem;
-		pb_status st = pb_read_at(f->fd, f->data + at, f->buf, step, err);
+	if (json_array_size(offsets) != 2 || !json_is_integer(a) || !json_is_integer(b) || begin < 0 || end < begin ||
+	    (uint64_t)end > room)
+		return false;
+	t->offset = (uint64_t)begin;
+	t->bytes = (uint64_t)(end - begin);
+	return true;
+}
 
+/* One entry of the header, checked against the @room bytes of tensors that the file has. */
+static pb_status read_tensor(const char *name, json_t *o, uint64_t room, struct pb_stored_tensor *t,
+			     struct pt2box_error *err)
+{
+	const char *dtype = json_string_value(json_object_get(o, "dtype"));
+	uint64_t n;
+
+	t->name = name;
+	t->dtype = dtype ? pb_dtype_from_safetensors(dtype) : -1;
+	if (dtype && t->dtype < 0)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "const.dtype: \"%.200s\" has the type \"%.40s\", which is not known",
+				    name, dtype);
+	if (!dtype || !read_shape(json_object_get(o, "shape"), t, &n) ||
+	    !read_place(json_object_get(o, "data_offsets"), room, t) ||
+	    !pb_mul_u64(n, pt2box_dtype_size(t->dtype), &n) || n != t->bytes)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED,
+				    "const.format: the constants file describes a tensor that is not inside it: \"%.200s\"", name);
+	return PT2BOX_OK;
+}
+
+pb_status pb_safetensors_open(int fd, struct pb_safetensors *ret, struct pt2box_error *err)
+{
+	uint64_t data, bytes;
+	const char *name;
+	json_t *o;
+	pb_status st;
+
+	*ret = (struct pb_safetensors){.fd = fd};
+	st = read_header(ret, &data, &bytes, err);
+	if (st)
+		return st;
+	ret->tensors = calloc(json_object_size(ret->header) + 1, sizeof(*ret->tensors));
+	if (!ret->tensors)
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a list of tensors");
+	json_object_foreach((json_t *)ret->header, name, o) {
+		struct pb_stored_tensor *t = &ret->tensors[ret->n];
+
+		if (strcmp(name, "__metadata__") == 0)
+			continue;
+		st = read_tensor(name, o, bytes, t, err);
 		if (st)
 			return st;
-		for (uint64_t k = 0; k < step; k += elem) {
-			memcpy(dst + (uint64_t)pos * elem, f->buf + k, elem);
-			for (int32_t i = c->ndim - 1; i >= 0; i--) {
-				int64_t stride = c->sizes[i] > 1 ? c->strides[i] : 0; /* else it may be anything */
-
-				pos += stride;
-				if (++index[i] < c->sizes[i])
-					break;
-				pos -= stride * c->sizes[i];
-				index[i] = 0;
-			}
-		}
-		at += step;
-		left -= step;
+		t->offset += data;
+		ret->n++;
 	}
 	return PT2BOX_OK;
 }
 
-static pb_status read_one(struct file *f, const struct pb_constant *c, uint8_t *dst, struct pt2box_error *err)
+void pb_safetensors_close(struct pb_safetensors *f)
 {
-	json_t *o = json_object_get(f->root, c->fqn);
-	uint64_t skip = (uint64_t)c->storage_offset * pt2box_dtype_size(c->dtype);
-	struct tensor t;
-
-	if (!o)
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "const.name: the constants file has no \"%.200s\"", c->fqn);
-	if (!read_tensor(f, o, &t))
-		return malformed(err, "describes a tensor that is not inside it");
-	if (t.dtype != c->dtype)
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "const.dtype: \"%.200s\" is %s, the model has %s", c->fqn,
-				    pt2box_dtype_name(t.dtype), pt2box_dtype_name(c->dtype));
-	if (!same_shape(c, t.shape))
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "const.shape: \"%.200s\" has another shape than in the model",
-				    c->fqn);
-	json_object_del(f->root, c->fqn); /* what is left over at the end is unknown to the model */
-	if (is_contiguous(c))
-		return pb_read_at(f->fd, f->data + t.begin, dst + c->blob_offset + skip, t.bytes, err);
-	return scatter(f, c, &t, dst + c->blob_offset + skip, err);
-}
-
-static pb_status check_left_over(struct file *f, struct pt2box_error *err)
-{
-	char list[240] = "";
-	const char *name;
-	json_t *value;
-	size_t n = 0;
-
-	json_object_foreach(f->root, name, value) {
-		size_t used = strlen(list);
-
-		if (strcmp(name, "__metadata__") == 0)
-			continue;
-		if (used + strlen(name) + 8 < sizeof(list))
-			snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "", name);
-		n++;
-	}
-	if (n == 0)
-		return PT2BOX_OK;
-	return pb_error_set(err, PT2BOX_BAD_TENSOR, "const.name: the model has no constant of %zu name%s in the file: %s", n,
-			    n == 1 ? "" : "s", list);
-}
-
-static pb_status read_all(struct file *f, const struct pb_manifest *m, uint8_t *dst, struct pt2box_error *err)
-{
-	pb_status st = open_file(f, err);
-
-	for (uint32_t i = 0; i < m->n_constants && !st; i++)
-		if (!m->constants[i].folded)
-			st = read_one(f, &m->constants[i], dst, err);
-	return st ? st : check_left_over(f, err);
-}
-
-pb_status pb_safetensors_read(int fd, const struct pb_manifest *m, uint8_t *dst, struct pt2box_error *err)
-{
-	struct file *f = calloc(1, sizeof(*f));
-	pb_status st;
-
-	if (!f)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the constants file");
-	f->fd = fd;
-	st = read_all(f, m, dst, err);
-	json_decref(f->root);
-	free(f);
-	return st;
+	free(f->tensors);
+	json_decref(f->header);
+	*f = (struct pb_safetensors){.fd = -1};
 }

@@ -43,6 +43,7 @@ static void check_manifest(int fd)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	char digest[PB_DIGEST_TEXT];
 	struct pb_intake in = {.model = "model", .max_package_bytes = MAX, .constants_in = -1};
 
 	in.package = memfd_create("package", MFD_CLOEXEC);
@@ -53,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    write(in.package, data, size) != (ssize_t)size)
 		abort();
 	read_entries(in.package);
-	if (pb_intake_run(&in, NULL) == PT2BOX_OK)
+	if (pb_intake_run(&in, digest, NULL) == PT2BOX_OK)
 		check_manifest(in.out_manifest);
 	close(in.package);
 	close(in.out_model);

@@ -3,7 +3,8 @@
 #include "tests/unit/intake/kit.h"
 
 #include "broker/intake/constants.h"
-#include "broker/intake/safetensors.h"
+#include "broker/intake/const_memory.h"
+#include "broker/intake/given.h"
 
 /* ---- where they are ---- */
 
@@ -237,18 +238,32 @@ static int safetensors(const char *header, const void *data, size_t bytes)
 	return fd;
 }
 
-/* One float32 [2, 3] named "w" is wanted, at offset 64, with these strides. */
+/* One float32 [2, 3] named "w" is wanted, at offset 64, with these strides; all of it, as for a load. */
 static pb_status read_into(int fd_take, int64_t s0, int64_t s1, float out[16], struct pt2box_error *err)
 {
 	struct pb_constant c[2] = {{.name = "fold", .fqn = "fold", .folded = true},
 				   {.name = "w_", .fqn = "w", .dtype = PT2BOX_FLOAT32, .ndim = 2, .sizes = {2, 3},
 				    .strides = {s0, s1}, .storage_offset = 1, .data_size = 64, .blob_offset = 64}};
 	const struct pb_manifest m = {.constants = c, .n_constants = 2, .const_bytes = 128};
-	uint8_t *dst = calloc(1, 128);
-	pb_status st = pb_safetensors_read(fd_take, &m, dst, err);
+	const struct pb_stored_tensor *given[2];
+	struct pb_safetensors f;
+	const struct pb_const_parts parts = {.file = &f, .given = given, .parameters = {.fd = -1}, .others = {.fd = -1}};
+	char digest[PB_DIGEST_TEXT];
+	const int to = memfd_create("out", MFD_CLOEXEC);
+	uint8_t table[3];
+	pb_status st = pb_safetensors_open(fd_take, &f, err);
 
-	memcpy(out, dst + 64, 64);
-	free(dst);
+	if (!st)
+		st = pb_given_match(&m, &f, false, PB_REQUIRED_ALL, given, err);
+	if (!st)
+		st = pb_const_memory_write(&m, &parts, 128, to, digest, err);
+	if (!st) {
+		assert_int_equal(64, pread(to, out, 64, 64));
+		assert_int_equal(2, pread(to, table, 3, 128));
+		assert_memory_equal("\0\1", table, 2);
+	}
+	pb_safetensors_close(&f);
+	close(to);
 	close(fd_take);
 	return st;
 }
@@ -278,11 +293,15 @@ static void test_safetensors_refused(void **state)
 		pb_status st;
 		const char *word;
 	} cases[] = {
-		{"{}", PT2BOX_BAD_TENSOR, "const.name: the constants file has no \"w\""},
-		{"{" W ", \"extra\": {\"dtype\": \"F32\", \"shape\": [], \"data_offsets\": [0, 4]}}", PT2BOX_BAD_TENSOR,
-		 "const.name: the model has no constant of 1 name in the file: extra"},
-		{"{\"w\": {\"dtype\": \"F64\", \"shape\": [1, 3], \"data_offsets\": [0, 24]}}", PT2BOX_BAD_TENSOR, "const.dtype: "},
-		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [3, 2], \"data_offsets\": [0, 24]}}", PT2BOX_BAD_TENSOR, "const.shape: "},
+		{"{}", PT2BOX_NOT_FOUND, "const.name: not given: w"},
+		{"{" W ", \"extra\": {\"dtype\": \"F32\", \"shape\": [], \"data_offsets\": [0, 4]}}", PT2BOX_NOT_FOUND,
+		 "const.name: the model has no constant extra"},
+		{"{" W ", \"fold\": {\"dtype\": \"F32\", \"shape\": [], \"data_offsets\": [0, 4]}}", PT2BOX_BAD_TENSOR,
+		 "const.folded: \"fold\" is computed from other constants"},
+		{"{\"w\": {\"dtype\": \"F64\", \"shape\": [1, 3], \"data_offsets\": [0, 24]}}", PT2BOX_BAD_TENSOR,
+		 "const.dtype: \"w\" is float64, the model has float32"},
+		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [3, 2], \"data_offsets\": [0, 24]}}", PT2BOX_BAD_TENSOR,
+		 "const.shape: \"w\" has the shape [3, 2], the model has [2, 3]"},
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [6], \"data_offsets\": [0, 24]}}", PT2BOX_BAD_TENSOR, "const.shape: "},
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [2, 3], \"data_offsets\": [0, 25]}}", PT2BOX_PKG_REJECTED, "const.format: "},
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [2, 3], \"data_offsets\": [24, 0]}}", PT2BOX_PKG_REJECTED, "const.format: "},
@@ -291,13 +310,20 @@ static void test_safetensors_refused(void **state)
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [2, -3], \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED, "const.format: "},
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [4611686018427387904, 8], \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED,
 		 "const.format: "},
-		{"{\"w\": {\"dtype\": \"X9\", \"shape\": [2, 3], \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED, "const.format: "},
+		{"{\"w\": {\"dtype\": \"X9\", \"shape\": [2, 3], \"data_offsets\": [0, 24]}}", PT2BOX_UNSUPPORTED,
+		 "const.dtype: \"w\" has the type \"X9\""},
+		{"{\"w\": {\"shape\": [2, 3], \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED, "const.format: "},
+		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [2, 3], \"data_offsets\": [0.0, 24]}}", PT2BOX_PKG_REJECTED, "const.format: "},
+		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [2, 3.0], \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED, "const.format: "},
+		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+		 "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,6], \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED,
+		 "const.format: "},
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": \"x\", \"data_offsets\": [0, 24]}}", PT2BOX_PKG_REJECTED, "const.format: "},
 		{"{\"w\": {\"dtype\": \"F32\", \"shape\": [2, 3]}}", PT2BOX_PKG_REJECTED, "const.format: "},
 		{"{\"w\": 3}", PT2BOX_PKG_REJECTED, "const.format: "},
 		{"[]", PT2BOX_PKG_REJECTED, "const.format: "},
 		{"{", PT2BOX_PKG_REJECTED, "const.format: "},
-		{"{" W ", " W "}", PT2BOX_PKG_REJECTED, "const.format: "},
+		{"{" W ", " W "}", PT2BOX_PKG_REJECTED, "const.format: the constants file names something twice"},
 	};
 	float out[16];
 

@@ -18,20 +18,23 @@ struct result {
 	struct pt2box_error err;
 	int model, constants, manifest;
 	struct pb_manifest *m;
+	char digest[PB_DIGEST_TEXT];
 };
 
-static struct result run(int package, const char *model, int constants, bool inspect)
+enum how { LOAD, INSPECT, BRIEF };
+
+static struct result run(int package, const char *model, int constants, enum how how)
 {
 	struct result r = {.model = memfd_create("model", MFD_CLOEXEC),
 			   .constants = memfd_create("constants", MFD_CLOEXEC),
 			   .manifest = memfd_create("manifest", MFD_CLOEXEC)};
-	const struct pb_intake in = {.model = model, .max_package_bytes = MAX, .inspect = inspect, .package = package,
-				     .constants_in = constants, .out_model = r.model, .out_constants = r.constants,
+	const struct pb_intake in = {.model = model, .max_package_bytes = MAX, .inspect = how != LOAD, .brief = how == BRIEF,
+				     .package = package, .constants_in = constants, .out_model = r.model, .out_constants = r.constants,
 				     .out_manifest = r.manifest};
 	uint8_t *data;
 	size_t n;
 
-	r.st = pb_intake_run(&in, &r.err);
+	r.st = pb_intake_run(&in, r.digest, &r.err);
 	if (r.st)
 		return r;
 	assert_int_equal(PT2BOX_OK, pb_fd_slurp(r.manifest, PB_MANIFEST_MAX_BYTES, &data, &n, NULL));
@@ -153,12 +156,39 @@ static void check_code(const struct result *r)
 	munmap(p, (size_t)n);
 }
 
+/* Constants that are not in the code: their bytes, then a one for each but the folded ones; and the digest of both. */
+static void check_memory(const struct golden *g, const struct result *r)
+{
+	struct pb_hash h = {{0}};
+	char text[PB_DIGEST_TEXT];
+	uint8_t *data, sum[32];
+	size_t n;
+
+	assert_int_equal(PT2BOX_OK, pb_fd_slurp(r->constants, MAX, &data, &n, NULL));
+	if (g->source != PB_CONSTS_EXTERNAL && g->source != PB_CONSTS_BLOB) {
+		assert_int_equal(0, n);
+		assert_string_equal("", r->digest);
+		free(data);
+		return;
+	}
+	assert_int_equal(g->const_bytes + g->n_constants, n);
+	for (uint32_t i = 0; i < g->n_constants; i++)
+		assert_int_equal(!r->m->constants[i].folded, data[g->const_bytes + i]);
+	pb_hash_begin(&h);
+	pb_hash_add(&h, data, n);
+	pb_hash_end(&h, sum);
+	for (int i = 0; i < 32; i++)
+		snprintf(text + 2 * i, 3, "%02x", sum[i]);
+	assert_string_equal(text, r->digest);
+	free(data);
+}
+
 static void check_golden(const struct golden *g)
 {
 	const int pkg = open_fixture(g->fixture, "model.pt2");
 	const bool external = g->source == PB_CONSTS_EXTERNAL;
 	const int consts = external ? open_fixture(g->fixture, "constants.safetensors") : -1;
-	struct result r = run(pkg, g->model, consts, false);
+	struct result r = run(pkg, g->model, consts, LOAD);
 	char signature[400];
 
 	if (r.st)
@@ -185,11 +215,11 @@ static void check_golden(const struct golden *g)
 	assert_memory_equal("[1, {", r.m->in_spec, 5);
 	assert_memory_equal("[1, {", r.m->out_spec, 5);
 	assert_string_equal(g->model, r.m->model_name);
-	assert_int_equal(external || g->source == PB_CONSTS_BLOB ? (off_t)g->const_bytes : 0, size_of(r.constants));
+	check_memory(g, &r);
 	check_code(&r);
 	done(&r);
 	/* Only looking: the same description, nothing else, and constants need not be there. */
-	r = run(pkg, g->model, -1, true);
+	r = run(pkg, g->model, -1, INSPECT);
 	assert_int_equal(PT2BOX_OK, r.st);
 	assert_int_equal(g->source, r.m->const_source);
 	assert_int_equal(0, size_of(r.model));
@@ -210,7 +240,7 @@ static void test_fixtures(void **state)
 static void test_names(void **state)
 {
 	const int pkg = open_fixture("twomodels", "model.pt2");
-	struct result r = run(pkg, "first", -1, false);
+	struct result r = run(pkg, "first", -1, LOAD);
 
 	(void)state;
 	assert_int_equal(2, r.m->n_model_names);
@@ -219,7 +249,7 @@ static void test_names(void **state)
 	assert_string_equal("fc1_weight", r.m->constants[0].name);
 	assert_int_equal(65536, r.m->constants[1].blob_offset);
 	done(&r);
-	r = run(pkg, "model", -1, false);
+	r = run(pkg, "model", -1, LOAD);
 	assert_int_equal(PT2BOX_NOT_FOUND, r.st);
 	assert_non_null(strstr(r.err.text, "first, second"));
 	done(&r);
@@ -230,7 +260,7 @@ static void test_names(void **state)
 static void test_custom_op(void **state)
 {
 	const int pkg = open_fixture("customop", "model.pt2");
-	struct result r = run(pkg, "model", -1, false);
+	struct result r = run(pkg, "model", -1, LOAD);
 	bool named = false;
 
 	(void)state;
@@ -246,7 +276,7 @@ static void test_custom_op(void **state)
 static void test_hash(void **state)
 {
 	const int pkg = open_fixture("mlp", "model.pt2");
-	struct result r = run(pkg, "model", -1, false);
+	struct result r = run(pkg, "model", -1, LOAD);
 	struct pb_hash h = {{0}};
 	uint8_t *data, want[32];
 	size_t n;
@@ -267,7 +297,7 @@ static void test_external(void **state)
 {
 	const int pkg = open_fixture("extconst", "model.pt2"), other = open_fixture("mlp", "model.pt2");
 	const int st = open_fixture("extconst", "constants.safetensors");
-	struct result r = run(pkg, "model", st, false);
+	struct result r = run(pkg, "model", st, LOAD);
 	uint8_t *file, *got;
 	size_t n, k;
 	char *at;
@@ -285,12 +315,12 @@ static void test_external(void **state)
 	free(file);
 	free(got);
 	done(&r);
-	r = run(pkg, "model", -1, false);
+	r = run(pkg, "model", -1, LOAD);
 	assert_int_equal(PT2BOX_NOT_FOUND, r.st);
 	assert_non_null(strstr(r.err.text, "--constants"));
 	done(&r);
 	/* They also take the place of constants that a package has inside. */
-	r = run(other, "model", st, false);
+	r = run(other, "model", st, LOAD);
 	assert_int_equal(PT2BOX_OK, r.st);
 	assert_int_equal(PB_CONSTS_EXTERNAL, r.m->const_source);
 	done(&r);
@@ -330,10 +360,10 @@ static int free_parts(void **state)
 	return 0;
 }
 
-static void expect(const struct kit_entry *e, uint32_t n, bool inspect, pb_status st, const char *word)
+static void expect(const struct kit_entry *e, uint32_t n, enum how how, pb_status st, const char *word)
 {
 	const int fd = kit_zip_fd(e, n);
-	struct result r = run(fd, "model", -1, inspect);
+	struct result r = run(fd, "model", -1, how);
 
 	if (r.st != st || (st && strncmp(r.err.text, word, strlen(word)) != 0))
 		fail_msg("want %d %s, got %d %s", st, word, r.st, r.err.text);
@@ -348,7 +378,7 @@ static void expect_with(int i, struct kit_entry e, pb_status st, const char *wor
 
 	memcpy(all, part, sizeof(all));
 	all[i] = e;
-	expect(all, 5, false, st, word);
+	expect(all, 5, LOAD, st, word);
 }
 
 static void test_refusals(void **state)
@@ -357,7 +387,7 @@ static void test_refusals(void **state)
 	struct kit_entry two[5];
 
 	(void)state;
-	expect(part, 5, false, PT2BOX_OK, "");
+	expect(part, 5, LOAD, PT2BOX_OK, "");
 	expect_with(META, kit_text("pkg/other", ""), PT2BOX_PKG_REJECTED, "meta.json");
 	expect_with(META, kit_text(part[META].name, "{"), PT2BOX_PKG_REJECTED, "meta.json");
 	expect_with(META, kit_text(part[META].name, "{\"AOTI_DEVICE_KEY\": \"cuda\"}"), PT2BOX_UNSUPPORTED, "the package");
@@ -373,7 +403,54 @@ static void test_refusals(void **state)
 	/* What cannot run here can still be looked at. */
 	memcpy(two, part, sizeof(two));
 	two[KERNEL] = kit_text(part[KERNEL].name, "_tile_zero(0);\n// Compile cmd\n// g++ -mamx-fp16 -mamx-tile\n");
-	expect(two, 5, true, PT2BOX_OK, "");
+	expect(two, 5, INSPECT, PT2BOX_OK, "");
+}
+
+/* Names and metadata, and nothing else: the rest of the package may be anything. */
+static void test_brief(void **state)
+{
+	struct kit_entry e[5];
+	struct result r;
+	int fd = open_fixture("twomodels", "model.pt2");
+
+	(void)state;
+	r = run(fd, "second", -1, BRIEF);
+	assert_int_equal(PT2BOX_OK, r.st);
+	assert_string_equal("second", r.m->model_name);
+	assert_int_equal(2, r.m->n_model_names);
+	assert_string_equal("first", r.m->model_names[0]);
+	assert_string_equal("cpu", r.m->device);
+	assert_true(r.m->n_metadata >= 4);
+	assert_int_equal(PB_CONSTS_NONE, r.m->const_source);
+	assert_false(r.m->has_signature);
+	assert_int_equal(0, r.m->so_bytes);
+	assert_int_equal(0, size_of(r.model));
+	done(&r);
+	r = run(fd, "model", -1, BRIEF);
+	assert_int_equal(PT2BOX_NOT_FOUND, r.st);
+	assert_string_equal("no model \"model\" in the package; it has: first, second", r.err.text);
+	done(&r);
+	close(fd);
+	memcpy(e, part, sizeof(e));
+	e[SO] = kit_text(part[SO].name, "not an object");
+	e[WRAPPER] = kit_text(part[WRAPPER].name, "\xff not C++");
+	e[MORE] = kit_text(KIT_FOLDER "H.wrapper.json", "{\"nodes\": 3}");
+	expect(e, 5, BRIEF, PT2BOX_OK, "");
+	/* Written for another machine: still read. */
+	e[META] = kit_text(part[META].name, "{\"AOTI_DEVICE_KEY\": \"cuda\", \"mine\": \"1\"}");
+	fd = kit_zip_fd(e, 5);
+	r = run(fd, "model", -1, BRIEF);
+	assert_int_equal(PT2BOX_OK, r.st);
+	assert_string_equal("cuda", r.m->device);
+	assert_int_equal(2, r.m->n_metadata);
+	done(&r);
+	close(fd);
+	e[META] = kit_text(part[META].name, "{");
+	expect(e, 5, BRIEF, PT2BOX_PKG_REJECTED, "meta.json");
+	e[META] = kit_text("pkg/other", "");
+	expect(e, 5, BRIEF, PT2BOX_PKG_REJECTED, "meta.json: the model has no metadata");
+	e[SO] = kit_text("pkg/x", "");
+	expect(e, 5, BRIEF, PT2BOX_PKG_REJECTED, "no_so");
 }
 
 /* Without text there is no description, and the package still runs. */
@@ -387,7 +464,7 @@ static void test_no_text(void **state)
 	memcpy(e, part, sizeof(e));
 	e[WRAPPER] = kit_text("pkg/nothing", "");
 	fd = kit_zip_fd(e, 5);
-	r = run(fd, "model", -1, false);
+	r = run(fd, "model", -1, LOAD);
 	assert_int_equal(PT2BOX_OK, r.st);
 	assert_false(r.m->has_signature);
 	assert_int_equal(0, r.m->n_constants);
@@ -430,10 +507,10 @@ static void test_pickled(void **state)
 	e[WRAPPER].data = cpp;
 	e[WRAPPER].size = m;
 	e[MORE] = kit_text(KIT_FOLDER "weights_config.json", "{}");
-	expect(e, 5, false, PT2BOX_PKG_REJECTED, "const.format");
-	expect(e, 5, true, PT2BOX_OK, "");
+	expect(e, 5, LOAD, PT2BOX_PKG_REJECTED, "const.format");
+	expect(e, 5, INSPECT, PT2BOX_OK, "");
 	fd = kit_zip_fd(e, 5);
-	r = run(fd, "model", st, false);
+	r = run(fd, "model", st, LOAD);
 	assert_int_equal(PT2BOX_OK, r.st);
 	assert_int_equal(PB_CONSTS_EXTERNAL, r.m->const_source);
 	done(&r);
@@ -447,7 +524,7 @@ static void test_pickled(void **state)
 static void test_useless_constants(void **state)
 {
 	const int pkg = open_fixture("alias", "model.pt2"), st = open_fixture("extconst", "constants.safetensors");
-	struct result r = run(pkg, "model", st, false);
+	struct result r = run(pkg, "model", st, LOAD);
 
 	(void)state;
 	assert_int_equal(PT2BOX_USAGE, r.st);
@@ -473,7 +550,7 @@ static void test_flips(void **state)
 
 		z->p[at] ^= (uint8_t)(1 + check_rand(&seed) % 255);
 		fd = kit_memfd(z->p, z->n);
-		r = run(fd, "model", -1, false);
+		r = run(fd, "model", -1, LOAD);
 		done(&r);
 		close(fd);
 		if (i % 8 == 7) { /* some of them together, then fresh again */
@@ -493,7 +570,7 @@ static void test_cut(void **state)
 	kit_zip(z, part, 5);
 	for (size_t n = 0; n < z->n; n += z->n / 50) {
 		const int fd = kit_memfd(z->p, n);
-		struct result r = run(fd, "model", -1, false);
+		struct result r = run(fd, "model", -1, LOAD);
 
 		assert_int_not_equal(PT2BOX_OK, r.st);
 		done(&r);
@@ -517,7 +594,8 @@ static void test_failing_calls(void **state)
 	(void)state;
 	for (; check_fail_at(n); n++) {
 		struct pt2box_error err = {.status = PT2BOX_OK};
-		pb_status s = pb_intake_run(&in, &err);
+		char digest[PB_DIGEST_TEXT];
+		pb_status s = pb_intake_run(&in, digest, &err);
 
 		if (check_failed()) {
 			assert_int_not_equal(PT2BOX_OK, s);
@@ -537,7 +615,8 @@ static void test_failing_calls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CHECK_TEST(test_fixtures), CHECK_TEST(test_names),	CHECK_TEST(test_custom_op),
+		CHECK_TEST(test_fixtures), CHECK_TEST(test_names),	CHECK_TEST(test_brief),
+		CHECK_TEST(test_custom_op),
 		CHECK_TEST(test_hash),	   CHECK_TEST(test_external),	CHECK_TEST(test_refusals),
 		CHECK_TEST(test_no_text),  CHECK_TEST(test_text_lies),	CHECK_TEST(test_pickled),
 		CHECK_TEST(test_useless_constants), CHECK_TEST(test_flips), CHECK_TEST(test_cut),
