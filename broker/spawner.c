@@ -165,7 +165,7 @@ static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
 	struct job j = {.id = m->id,
 			.program = "pt2box-intake",
 			.argv = {"pt2box-intake", "--model", m->model, "--max-package-bytes", max, "--uid", uid, "--gid",
-				 uid, m->inspect ? "--inspect" : NULL, NULL}};
+				 uid, m->inspect == 2 ? "--brief" : m->inspect ? "--inspect" : NULL, NULL}};
 	/* No control group, which takes 10 ms to join: its filter lets it start nothing, its rlimits hold its memory. */
 
 	snprintf(max, sizeof(max), "%llu", (unsigned long long)m->max_bytes);
@@ -174,6 +174,43 @@ static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
 	start(s, &j);
 	if (!m->inspect)
 		pb_cgroup_expect(); /* the model follows */
+}
+
+/* The same program, confined in the same way. */
+static void spawn_constants(struct spawner *s, struct pb_msg_spawn_constants *m)
+{
+	static const int target[] = {PB_FD_STDERR, PB_FD_RESULT,  PB_FD_IN_MANIFEST,  PB_FD_IN_FILE,
+				     PB_FD_IN_OUT, PB_FD_IN_BASE, PB_FD_IN_PARAMETERS};
+	char uid[16], max[24], base[24], parameters[24];
+	struct job j = {.id = m->id,
+			.program = "pt2box-intake",
+			.argv = {"pt2box-intake", "--constants", "--max-bytes", max, "--base-offset", base,
+				 "--parameters-offset", parameters, "--uid", uid, "--gid", uid}};
+	int n = 12;
+
+	if (m->full)
+		j.argv[n++] = "--full";
+	if (m->names)
+		j.argv[n++] = "--names";
+	snprintf(max, sizeof(max), "%llu", (unsigned long long)m->max_bytes);
+	snprintf(base, sizeof(base), "%llu", (unsigned long long)m->base_offset);
+	snprintf(parameters, sizeof(parameters), "%llu", (unsigned long long)m->parameters_offset);
+	identity_args(s, uid);
+	memcpy(j.target, target, sizeof(target));
+	start(s, &j);
+}
+
+static void spawn_compare(struct spawner *s, struct pb_msg_spawn_compare *m)
+{
+	static const int target[] = {PB_FD_STDERR, PB_FD_RESULT, PB_FD_IN_ONE, PB_FD_IN_OTHER};
+	char uid[16];
+	struct job j = {.id = m->id,
+			.program = "pt2box-intake",
+			.argv = {"pt2box-intake", "--compare", "--uid", uid, "--gid", uid}};
+
+	identity_args(s, uid);
+	memcpy(j.target, target, sizeof(target));
+	start(s, &j);
 }
 
 static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
@@ -260,6 +297,12 @@ static void on_broker(struct spawner *s)
 		break;
 	case PB_MSG_spawn_warden:
 		spawn_warden(s, &s->rx.msg.spawn_warden);
+		break;
+	case PB_MSG_spawn_constants:
+		spawn_constants(s, &s->rx.msg.spawn_constants);
+		break;
+	case PB_MSG_spawn_compare:
+		spawn_compare(s, &s->rx.msg.spawn_compare);
 		break;
 	case PB_MSG_spawn_kill:
 		kill_child(s, s->rx.msg.spawn_kill.id);

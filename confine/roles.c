@@ -72,6 +72,7 @@ static pb_status walls(const struct pb_confine_spec *s, const struct pb_limits *
 
 pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
+	/* Of a package; its other jobs have the same numbers or fewer. */
 	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_RESULT, PB_FD_PACKAGE, PB_FD_OUT_MODEL, PB_FD_OUT_CONSTANTS,
 				  PB_FD_OUT_MANIFEST, PB_FD_CONSTANTS_FILE};
 	const struct pb_limits l = {.data_bytes = s->memory_bytes,
