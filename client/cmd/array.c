@@ -135,7 +135,7 @@ static pb_status parse(struct pb_array_file *f, struct pt2box_error *err)
 	case PB_FORMAT_NPZ:
 		return pb_npz_open(f, err);
 	case PB_FORMAT_SAFETENSORS:
-		return pb_safetensors_open(f, err);
+		return pb_array_open_safetensors(f, err);
 	case PB_FORMAT_NONE:
 		break;
 	}
@@ -239,7 +239,7 @@ pb_status pb_arrays_write(int fd, enum pb_format format, const struct pb_array_v
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
 	st = format == PB_FORMAT_NPY	 ? pb_npy_write(&s, &v[0], err)
 	     : format == PB_FORMAT_NPZ ? pb_npz_write(&s, v, n, err)
-				       : pb_safetensors_write(&s, v, n, err);
+				       : pb_array_write_safetensors(&s, v, n, err);
 	if (!pb_sink_deinit(&s) && !st) {
 		errno = s.error;
 		st = pb_error_sys(err, "writing the output");

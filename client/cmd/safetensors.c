@@ -115,7 +115,7 @@ static pb_status take_header(struct pb_array_file *f, json_t *root, uint64_t dat
 	return PT2BOX_OK;
 }
 
-pb_status pb_safetensors_open(struct pb_array_file *f, struct pt2box_error *err)
+pb_status pb_array_open_safetensors(struct pb_array_file *f, struct pt2box_error *err)
 {
 	uint64_t n = 0;
 	json_t *root;
@@ -145,7 +145,7 @@ pb_status pb_safetensors_open(struct pb_array_file *f, struct pt2box_error *err)
 
 /* ---- write ---- */
 
-pb_status pb_safetensors_write(struct pb_sink *s, const struct pb_array_view *v, size_t n, struct pt2box_error *err)
+pb_status pb_array_write_safetensors(struct pb_sink *s, const struct pb_array_view *v, size_t n, struct pt2box_error *err)
 {
 	struct pb_safetensors_entry *e = calloc(n + 1, sizeof(*e));
 	uint8_t *header;

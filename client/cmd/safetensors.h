@@ -12,8 +12,8 @@
 
 #define PB_SAFETENSORS_HEADER_MAX (16u << 20) /* PB_ARRAYS_MAX of them, with long names */
 
-PB_CHECK pb_status pb_safetensors_open(struct pb_array_file *f, struct pt2box_error *err);
-PB_CHECK pb_status pb_safetensors_write(struct pb_sink *s, const struct pb_array_view *v, size_t n,
+PB_CHECK pb_status pb_array_open_safetensors(struct pb_array_file *f, struct pt2box_error *err);
+PB_CHECK pb_status pb_array_write_safetensors(struct pb_sink *s, const struct pb_array_view *v, size_t n,
 					struct pt2box_error *err);
 
 #endif
