@@ -465,8 +465,8 @@ void pb_change_template_lost(struct pb_broker *b, struct pb_model_rec *m, const 
 bool pb_change_holds_forks(const struct pb_model_rec *m);
 /* Workers get ready for it, or make it: none is to be replaced now. */
 bool pb_change_holds_workers(const struct pb_model_rec *m);
-/* Drop it, without a word: the model ends. */
-void pb_change_free(struct pb_broker *b, struct pb_model_rec *m);
+/* The model ends. Does nothing if there is no change. */
+void pb_change_cancel(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why);
 uint64_t pb_change_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 
 /* ---- extract.c ---- */
@@ -477,7 +477,7 @@ void pb_extract_done(struct pb_broker *b, struct pb_model_rec *m, uint32_t w,
 void pb_extract_continue(struct pb_broker *b, struct pb_model_rec *m);
 /* @e NULL: another one may be asked. */
 void pb_extract_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, const struct pt2box_error *e);
-/* Those of a session; PB_ALL_SESSIONS: all. @e NULL: without a word. */
+/* Those of a session; PB_ALL_SESSIONS: all. */
 void pb_extract_fail(struct pb_broker *b, struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e);
 uint64_t pb_extract_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 

@@ -24,12 +24,10 @@
 
 /* ---- the end ---- */
 
-void pb_change_free(struct pb_broker *b, struct pb_model_rec *m)
+static void change_free(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pb_change_rec *c = m->change;
 
-	if (!c)
-		return;
 	m->change = NULL;
 	pb_job_give_up(b, c->job);
 	pb_share_give_up(b, &c->share);
@@ -46,17 +44,23 @@ static void fail(struct pb_broker *b, struct pb_model_rec *m, const struct pt2bo
 	uint64_t request = m->change->msg.request;
 
 	pb_log(b, "model %u: change %u: %s: %s", m->id, m->change->seq, pt2box_status_name(e->status), e->text);
-	pb_change_free(b, m);
+	change_free(b, m);
 	if (m->client)
 		pb_client_fail(b, m->client, request, e);
 	pb_workers_continue(b, m);
+}
+
+void pb_change_cancel(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
+{
+	if (m->change)
+		fail(b, m, why);
 }
 
 static void succeed(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pb_msg_done done = {.request = m->change->msg.request};
 
-	pb_change_free(b, m);
+	change_free(b, m);
 	if (m->client)
 		pb_client_send(m->client, PB_MSG_done, &done, NULL, 0);
 	pb_workers_continue(b, m);

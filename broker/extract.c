@@ -172,7 +172,8 @@ void pb_extract_done(struct pb_broker *b, struct pb_model_rec *m, uint32_t w,
 	if (!x)
 		return; /* given up meanwhile */
 	if (msg->status) {
-		pb_error_set(&e, pb_believed(msg->status), "the constants could not be read");
+		pb_error_set(&e, pb_believed(msg->status), "the constants could not be read: %s",
+			     pt2box_status_text(pb_believed(msg->status)));
 		fail(b, m, x, &e);
 	} else if (pb_memfd_seal(x->fd, &e)) {
 		pb_error_set(&e, PT2BOX_MODEL_PROTOCOL, "the model's worker holds on to memory that it gave back");
@@ -209,12 +210,8 @@ void pb_extract_fail(struct pb_broker *b, struct pb_model_rec *m, uint32_t sessi
 {
 	for (struct pb_extract_rec *x = m->extracts, *after; x; x = after) {
 		after = x->next;
-		if (session != PB_ALL_SESSIONS && x->session != session)
-			continue;
-		if (e)
+		if (session == PB_ALL_SESSIONS || x->session == session)
 			fail(b, m, x, e);
-		else
-			extract_free(m, x);
 	}
 }
 

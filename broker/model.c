@@ -100,14 +100,17 @@ void pb_model_kill(struct pb_broker *b, struct pb_model_rec *m)
 	m->kill_wanted = true;
 }
 
-/* What was under way for the client, while the client is there that it was charged to. */
+/* What was under way for the client, while the client is there that it was charged to. It may wait for the answers. */
 static void drop_work(struct pb_broker *b, struct pb_model_rec *m)
 {
+	static const struct pt2box_error gone = {.status = PT2BOX_CANCELLED, .text = "the model was unloaded"};
+
 	m->job = pb_job_give_up(b, m->job);
 	for (int i = 0; i < 2; i++)
 		pb_share_give_up(b, &m->share[i]);
-	pb_change_free(b, m);
-	pb_extract_fail(b, m, PB_ALL_SESSIONS, NULL);
+	pb_change_cancel(b, m, &gone);
+	pb_extract_fail(b, m, PB_ALL_SESSIONS, &gone);
+	pb_sessions_fail(b, m, &gone);
 	pb_lanes_free_all(b, m, PB_ALL_SESSIONS);
 	pb_sessions_free(m);
 }
