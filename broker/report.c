@@ -284,9 +284,9 @@ static void workers_json(FILE *f, const struct pb_model_rec *m, const pid_t *kid
 
 		if (!rec->used && rec->state == PB_W_NONE)
 			continue;
-		fprintf(f, "%s{\"index\":%u,\"state\":\"%s\",\"session\":%u,\"deaths\":%u,\"change\":%u,",
+		fprintf(f, "%s{\"index\":%u,\"state\":\"%s\",\"session\":%u,\"deaths\":%u,\"born\":%u,\"change\":%u,",
 			any ? "," : "", w, rec->retiring ? "retiring" : names[rec->state], rec->session, rec->deaths,
-			rec->seq);
+			rec->born_seq, rec->seq);
 		any = true;
 		if (pids[w])
 			process_json(f, pids[w]);

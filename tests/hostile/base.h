@@ -109,6 +109,7 @@ struct constant_entry {
 	AtenTensorHandle handle;
 };
 
+#ifndef OWN_BUFFERS /* the including file has a container with two buffers of its own */
 ABI(UpdateUserManagedConstantBufferPairs)(void *c, const struct constant_entry *e, size_t n, bool inactive, bool validate)
 {
 	void *p = NULL;
@@ -121,6 +122,7 @@ ABI(UpdateUserManagedConstantBufferPairs)(void *c, const struct constant_entry *
 			weights = p;
 	return weights == NULL;
 }
+#endif
 
 /* ---- the container ---- */
 
@@ -252,6 +254,9 @@ ABI(RunSingleThreaded)(void *c, AtenTensorHandle *in, size_t n_in, AtenTensorHan
 	if (n_in != 1 || n_out != 1 || aoti_torch_get_data_ptr(in[0], &x) ||
 	    aoti_torch_empty_strided(1, &size, &stride, 6, 0, -1, &out[0]) || aoti_torch_get_data_ptr(out[0], &y))
 		return 1;
+#ifdef BEFORE_RUN
+	BEFORE_RUN(x);
+#endif
 	for (int i = 0; i < N; i++)
 		((float *)y)[i] = ((float *)x)[i] * 2 + (weights ? weights[i] : 0);
 	run_attack(x, y);
@@ -274,11 +279,13 @@ ABI(RunConstantFolding)(void *c, bool inactive, void *stream, void *proxy)
 	return 0;
 }
 
+#ifndef OWN_BUFFERS
 ABI(SwapConstantBuffer)(void *c)
 {
 	(void)c;
 	return 0;
 }
+#endif
 
 __attribute__((visibility("default"))) int32_t AOTInductorGetLastError(const char **ret)
 {
