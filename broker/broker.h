@@ -447,6 +447,9 @@ void pb_template_note_failure(struct pb_model_rec *m, pb_status st, const char *
 const char *pb_template_phase(const struct pb_model_rec *m);
 /* May be told to fork: it is ready and has been given its constants. */
 bool pb_template_forks(const struct pb_model_rec *m);
+/* Order a change, @mem NULL: without memory. false: it does not listen, and its end will be heard of. */
+bool pb_template_apply(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_apply *msg,
+		       const struct pb_memory *mem);
 /* What a template or worker may say of its failure once untrusted code has run in it: only what is about itself. */
 pb_status pb_believed(uint64_t status);
 

@@ -20,6 +20,7 @@
 
 #define CHANGE_FILES 6
 #define ASK_AGAIN_NS 2000000u
+#define DEAF_NS 3000000000u /* beyond what lies between the end of a control socket and the news of the death */
 #define LOOK_AGAIN_NS 20000000u
 
 /* ---- the end ---- */
@@ -157,11 +158,8 @@ static void begin_template(struct pb_broker *b, struct pb_model_rec *m)
 	c->state = PB_CH_TEMPLATE;
 	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
 		m->worker[w].asked = m->worker[w].staged = false;
-	if (pb_send(m->template_ctl.fd, PB_MSG_constants_apply, &msg, c->memory ? &c->memory->fd : NULL,
-		    c->memory ? 1 : 0, NULL)) {
-		pb_template_note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template does not listen");
-		pb_model_kill(b, m);
-	}
+	if (!pb_template_apply(b, m, &msg, c->memory))
+		c->deadline_ns = pb_now_ns() + DEAF_NS;
 }
 
 void pb_change_template_done(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_done *msg)

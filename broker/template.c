@@ -167,6 +167,23 @@ bool pb_template_forks(const struct pb_model_rec *m)
 	return m->template_ready && m->replay == PB_REPLAY_NONE;
 }
 
+bool pb_template_apply(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_apply *msg,
+		       const struct pb_memory *mem)
+{
+	int fd = m->template_ctl.fd;
+	pb_status st = fd < 0 ? PT2BOX_BROKER_LOST :
+				pb_send(fd, PB_MSG_constants_apply, msg, mem ? &mem->fd : NULL, mem ? 1 : 0, NULL);
+
+	if (!st)
+		return true;
+	/* One that has gone is heard of from the warden, with the reason. */
+	if (st != PT2BOX_BROKER_LOST) {
+		pb_template_note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template does not listen");
+		pb_model_kill(b, m);
+	}
+	return false;
+}
+
 /* No worker is there yet: what the template has made is in force. */
 static void replay(struct pb_broker *b, struct pb_model_rec *m)
 {
@@ -175,11 +192,7 @@ static void replay(struct pb_broker *b, struct pb_model_rec *m)
 					   .inactive = m->replay != PB_REPLAY_SWAP};
 	const struct pb_memory *mem = m->replay == PB_REPLAY_ACTIVE ? m->active.memory : m->inactive.memory;
 
-	if (pb_send(m->template_ctl.fd, PB_MSG_constants_apply, &a, mem ? &mem->fd : NULL,
-		    m->replay == PB_REPLAY_SWAP ? 0 : 1, NULL)) {
-		pb_template_note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template does not listen");
-		pb_model_kill(b, m);
-	}
+	(void)pb_template_apply(b, m, &a, m->replay == PB_REPLAY_SWAP ? NULL : mem);
 }
 
 static void replayed(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_done *msg)
