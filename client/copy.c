@@ -99,10 +99,35 @@ static void copy_row(const struct dim *d, size_t elem, uint8_t *dst, const uint8
 	}
 }
 
+#define TILE 32
+
+static int64_t at_most_tile(int64_t n)
+{
+	return n < TILE ? n : TILE;
+}
+
+/* Rows of one side are columns of the other: in tiles, or each element costs a line of the cache. */
+static void copy_turned(const struct dim *d, size_t elem, uint8_t *dst, const uint8_t *src)
+{
+	for (int64_t i = 0; i < d[0].n; i += TILE)
+		for (int64_t j = 0; j < d[1].n; j += TILE) {
+			const struct dim tile[2] = {{at_most_tile(d[0].n - i), d[0].dst, d[0].src},
+						    {at_most_tile(d[1].n - j), d[1].dst, d[1].src}};
+
+			for (int64_t k = i; k < i + tile[0].n; k++)
+				copy_row(&tile[1], elem, dst + (size_t)(k * d[0].dst + j * d[1].dst) * elem,
+					 src + (size_t)(k * d[0].src + j * d[1].src) * elem);
+		}
+}
+
 static void copy_dims(const struct dim *d, int32_t n, size_t elem, uint8_t *dst, const uint8_t *src)
 {
 	if (n == 1) {
 		copy_row(d, elem, dst, src);
+		return;
+	}
+	if (n == 2 && (d[0].src < d[1].src) != (d[0].dst < d[1].dst)) {
+		copy_turned(d, elem, dst, src);
 		return;
 	}
 	for (int64_t i = 0; i < d->n; i++)

@@ -309,7 +309,8 @@ pb_status pb_outputs_make(struct pb_lane_client *l, struct pb_slot *s,
 	bool aliases = false;
 	pb_status st = PT2BOX_OK;
 
-	memset(ret_out, 0, l->n_out * sizeof(struct pt2box_tensor *));
+	for (uint32_t i = 0; i < l->n_out; i++)
+		ret_out[i] = NULL;
 	if (reply->n_outputs != l->n_out)
 		return pb_error_set(err, PT2BOX_MODEL_PROTOCOL,
 				    "the model's worker sent %u outputs instead of %u",

@@ -45,32 +45,33 @@ static bool describe_all(const struct pb_safetensors_entry *e, size_t n, json_t 
 	return true;
 }
 
+/* Frees @text_take. NULL: no memory. */
+static uint8_t *frame(char *text_take, size_t *ret_bytes)
+{
+	size_t len = strlen(text_take), padded = (len + 7) & ~(size_t)7;
+	uint64_t prefix = htole64(padded);
+	uint8_t *p = malloc(8 + padded);
+
+	if (p) {
+		memcpy(p, &prefix, 8);
+		memcpy(p + 8, text_take, len);
+		memset(p + 8 + len, ' ', padded - len);
+		*ret_bytes = 8 + padded;
+	}
+	free(text_take);
+	return p;
+}
+
 pb_status pb_safetensors_header(const struct pb_safetensors_entry *e, size_t n, uint8_t **ret, size_t *ret_bytes,
 				uint64_t *ret_elements, struct pt2box_error *err)
 {
 	json_t *root = json_object();
 	bool fits = describe_all(e, n, root, ret_elements);
-	size_t len, padded;
-	uint64_t prefix;
-	char *text;
+	char *text = fits && json_object_size(root) == n ? json_dumps(root, JSON_COMPACT) : NULL;
 
-	text = fits && json_object_size(root) == n ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	if (!fits)
 		return pb_error_set(err, PT2BOX_LIMIT, "tensors too large for any file");
-	*ret = NULL;
-	if (text) {
-		len = strlen(text);
-		padded = (len + 7) & ~(size_t)7;
-		*ret = malloc(8 + padded);
-	}
-	if (*ret) {
-		prefix = htole64(padded);
-		memcpy(*ret, &prefix, 8);
-		memcpy(*ret + 8, text, len);
-		memset(*ret + 8 + len, ' ', padded - len);
-		*ret_bytes = 8 + padded;
-	}
-	free(text);
+	*ret = text ? frame(text, ret_bytes) : NULL;
 	return *ret ? PT2BOX_OK : pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a safetensors header");
 }

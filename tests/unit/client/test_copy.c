@@ -73,6 +73,30 @@ static void test_drawn_copies(void **state)
 	}
 }
 
+/* Rows to columns, larger than a tile, in every dtype's size; and with a dimension before them. */
+static void test_turned(void **state)
+{
+	static const size_t elems[] = {1, 2, 4, 8, 16};
+	static uint8_t src[3 * 70 * 70 * 16], a[sizeof(src)], b[sizeof(src)];
+	uint64_t seed = 2;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(src); i++)
+		src[i] = (uint8_t)check_rand(&seed);
+	for (int round = 0; round < 300; round++) {
+		int64_t rows = 1 + (int64_t)(check_rand(&seed) % 70), columns = 1 + (int64_t)(check_rand(&seed) % 70);
+		int64_t sizes[] = {3, rows, columns}, ds[] = {rows * columns, columns, 1}, ss[] = {rows * columns, 1, rows};
+		size_t elem = elems[check_rand(&seed) % 5];
+		int32_t skip = round % 2;
+
+		memset(a, 0xee, sizeof(a));
+		memset(b, 0xee, sizeof(b));
+		naive(3 - skip, sizes + skip, elem, a, ds + skip, src, ss + skip);
+		pb_copy_strided(3 - skip, sizes + skip, elem, b, ds + skip, src, ss + skip);
+		assert_memory_equal(a, b, sizeof(a));
+	}
+}
+
 static void test_nothing_to_copy(void **state)
 {
 	uint8_t dst[4] = "abc";
@@ -120,6 +144,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CHECK_TEST(test_drawn_copies),
+		CHECK_TEST(test_turned),
 		CHECK_TEST(test_nothing_to_copy),
 		CHECK_TEST(test_wanted),
 		CHECK_TEST(test_equal),
