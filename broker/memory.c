@@ -10,8 +10,9 @@
 
 #include "broker/broker.h"
 
-/* A comparison takes some milliseconds of a start: not for memory that costs less than that to keep twice. */
-#define SHARE_MIN_BYTES (1u << 20)
+/* A comparison takes some milliseconds of a start: not for memory that costs less than that to keep twice. Most packages
+ * have little code; where constants come from outside, sharing is what is asked for. */
+static const uint64_t share_min_bytes[] = {[PB_MEM_CODE] = 1u << 20, [PB_MEM_CONSTANTS] = 1u << 15};
 
 pb_status pb_memory_new(struct pb_broker *b, uid_t uid, enum pb_memory_kind kind, int *fd_take,
 			struct pb_memory **ret, struct pt2box_error *err)
@@ -82,7 +83,7 @@ void pb_buffer_set(struct pb_broker *b, struct pb_buffer *dst, struct pb_memory 
 
 static struct pb_memory *find_twin(const struct pb_broker *b, const struct pb_memory *mine)
 {
-	if (!mine->has_key || mine->bytes < SHARE_MIN_BYTES)
+	if (!mine->has_key || mine->bytes < share_min_bytes[mine->kind])
 		return NULL;
 	for (struct pb_memory *o = b->memories; o; o = o->next)
 		if (o != mine && o->has_key && o->uid == mine->uid && o->kind == mine->kind &&

@@ -22,6 +22,7 @@
 #include "tests/lib/broker.h"
 #include "tests/lib/check.h"
 #include "tests/lib/package.h"
+#include "tests/lib/tensors.h"
 
 #define N 16
 #define N_WEIGHTS 1024
@@ -619,6 +620,138 @@ static void test_sessions_change(void **state)
 	pt2box_unload(m);
 }
 
+/* ---- state ---- */
+
+/* The fixture whose runs count one up; *ret: the count. */
+static enum pt2box_status run_count(struct pt2box_model *m, double *ret)
+{
+	struct test_arrays a;
+	struct pt2box_tensor *in[4], *out[2];
+	enum pt2box_status st;
+
+	fixture_read("mutbuf", "in.npz", &a);
+	fixture_tensors(m, &a, in);
+	st = pt2box_run(m, in, 1, NULL, out, &failure);
+	if (!st) {
+		*ret = fixture_at(pt2box_tensor_get_info(out[1]), 0);
+		pt2box_tensor_free(out[0]);
+		pt2box_tensor_free(out[1]);
+	}
+	pt2box_tensor_free(in[0]);
+	test_arrays_free(&a);
+	return st;
+}
+
+static double counted(struct pt2box_model *m)
+{
+	double n = -1;
+
+	OK(run_count(m, &n));
+	return n;
+}
+
+/* Wait until the worker at @place is there, and another one than @was. */
+static void wait_for_successor(int place, pid_t was)
+{
+	for (int i = 0; i < 500; i++) {
+		json_t *all = ps(), *w = json_array_get(json_object_get(model_of(all, 0), "workers"), (size_t)place);
+		bool ready = strcmp(json_string_value(json_object_get(w, "state")), "ready") == 0;
+		pid_t pid = (pid_t)json_integer_value(json_object_get(w, "pid"));
+
+		json_decref(all);
+		if (ready && pid > 1 && pid != was)
+			return;
+		usleep(10000);
+	}
+	fail_msg("no worker took its place");
+}
+
+static void test_state_lost(void **state)
+{
+	struct pt2box_model *m, *s[2];
+	double n;
+
+	(void)state;
+	OK(pt2box_load_path(box, fixture_path("mutbuf", "model.pt2"), NULL, &m, &failure));
+	assert_true(pt2box_model_is_stateful(m));
+	assert_true(counted(m) == 1 && counted(m) == 2);
+	OK(pt2box_session_open(m, &s[0], &failure));
+	OK(pt2box_session_open(m, &s[1], &failure));
+	assert_true(counted(s[0]) == 1 && counted(s[1]) == 1 && counted(s[1]) == 2 && counted(m) == 3);
+	/* Nobody runs: the next to run hears of it, once, and only where it happened. */
+	for (int place = 0; place < 2; place++) {
+		pid_t was = pid_of(place);
+
+		kill_pid(was);
+		wait_for_successor(place, was);
+		assert_int_equal(run_count(place ? s[0] : m, &n), PT2BOX_STATE_LOST);
+		assert_true(counted(place ? s[0] : m) == 1);
+		assert_true(counted(s[1]) == 3 + place);
+	}
+	/* All of them with the template. */
+	kill_pid(pid_of(-1));
+	usleep(200000);
+	assert_int_equal(run_count(s[1], &n), PT2BOX_STATE_LOST);
+	assert_int_equal(run_count(m, &n), PT2BOX_STATE_LOST);
+	assert_int_equal(run_count(s[0], &n), PT2BOX_STATE_LOST);
+	assert_true(counted(s[0]) == 1 && counted(s[1]) == 1 && counted(m) == 1);
+	pt2box_unload(s[0]);
+	pt2box_unload(s[1]);
+	pt2box_unload(m);
+}
+
+/* ---- sharing ---- */
+
+static struct pt2box_model *load_fixture(struct pt2box *c, const char *name, bool constants)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	struct pt2box_model *m;
+
+	opt.constants_fd = constants ? open(fixture_path(name, "constants.safetensors"), O_RDONLY | O_CLOEXEC) : -1;
+	OK(pt2box_load_path(c, fixture_path(name, "model.pt2"), &opt, &m, &failure));
+	pb_close_fd(&opt.constants_fd);
+	return m;
+}
+
+/* Of the models that @key is shared by; *ret_bytes: what all models hold. */
+static long long sharers(const char *key, long long *ret_bytes)
+{
+	json_t *all = ps(), *m;
+	json_int_t n = json_integer_value(json_object_get(json_object_get(model_of(all, 0), key), "models"));
+	size_t i;
+
+	*ret_bytes = 0;
+	json_array_foreach(json_object_get(all, "models"), i, m)
+		*ret_bytes += json_integer_value(json_object_get(m, "memfd_bytes"));
+	json_decref(all);
+	return n;
+}
+
+static void test_sharing(void **state)
+{
+	static const struct {
+		const char *a, *b, *key;
+		bool constants;
+	} cases[] = {{"shared_a", "shared_b", "constants", true}, {"resnet18", "resnet18", "code", false}};
+	struct pt2box *other;
+
+	(void)state;
+	OK(pt2box_open(broker.socket, &other, &failure));
+	for (size_t i = 0; i < 2; i++) {
+		struct pt2box_model *a = load_fixture(box, cases[i].a, cases[i].constants), *b;
+		long long one, two;
+
+		assert_int_equal(sharers(cases[i].key, &one), 1);
+		b = load_fixture(other, cases[i].b, cases[i].constants);
+		assert_int_equal(sharers(cases[i].key, &two), 2);
+		assert_true(two < one + one / 2 + (1 << 20));
+		pt2box_unload(a);
+		assert_int_equal(sharers(cases[i].key, &two), 1);
+		pt2box_unload(b);
+	}
+	pt2box_close(other);
+}
+
 /* ---- rolling ---- */
 
 static bool is_rolled(void)
@@ -703,6 +836,8 @@ int main(void)
 		cmocka_unit_test(test_many_sessions),
 		cmocka_unit_test(test_sessions_change),
 		cmocka_unit_test(test_rolling),
+		cmocka_unit_test(test_state_lost),
+		cmocka_unit_test(test_sharing),
 	};
 
 	return cmocka_run_group_tests_name("change", tests, begin, end);
