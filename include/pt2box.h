@@ -11,9 +11,11 @@
  * only on failure. Handles may be freed in any order, but a model only when no run of it is under way: a tensor's memory
  * stays until the tensor is freed, whatever became of its model and connection.
  *
- * Threads: a connection and its models may be used by several threads at once; a tensor by one at a time.
- * Fork: in a forked child, calls on handles of its parent fail with USAGE, and freeing them frees only the child's
- * records; tensors can still be read. Open a new connection there.
+ * Threads: a connection and its models may be used by several threads at once, a tensor by one at a time; but it may be an
+ * input of several runs at once if the model does not write its inputs. Changes of a model's constants take turns.
+ * Connections: a process may have any number, to one broker or each to its own; they share nothing.
+ * Fork: a process may fork at any time, also while its threads are in calls. In the child, calls on handles of its parent
+ * fail with USAGE, and freeing them frees only the child's records; tensors can still be read. Open a new connection there.
  */
 #ifndef PT2BOX_H
 #define PT2BOX_H
@@ -177,7 +179,8 @@ PT2BOX_API void pt2box_free_text(char *text);
  * @run_deadline_ms:  milliseconds of one run; 0: the broker's default, -1: none
  * @explain:          name the system call of a model that is killed by its filter (slower)
  * @memory_bytes:     limit of each worker; 0: the broker's default, which is also the most that a served broker gives
- * @constants_fd:     a safetensors file with the constants of a package that has none inside; -1: none. Borrowed
+ * @constants_fd:     a safetensors file with all constants, by fully qualified name, of a package that has none inside, or
+ *                    instead of its own; -1: none. Borrowed
  */
 struct pt2box_load_options {
 	size_t struct_size;

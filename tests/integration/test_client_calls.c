@@ -256,6 +256,7 @@ static void test_descriptions(void **state)
 
 struct runner {
 	struct pt2box_model *m;
+	struct pt2box_tensor *in; /* shared with others; NULL: one of this thread's own */
 	pthread_t thread;
 	_Atomic bool *stop; /* NULL: rounds */
 	int rounds;
@@ -273,7 +274,10 @@ static void *run_rounds(void *data)
 	if (test_arrays_read("tests/fixtures/mlp/in.npz", NULL, 0, &in) ||
 	    test_arrays_read("tests/fixtures/mlp/out.npz", NULL, 0, &want))
 		abort();
-	fixture_tensors(NULL, &in, t);
+	if (r->in)
+		t[0] = r->in;
+	else
+		fixture_tensors(NULL, &in, t);
 	for (int i = 0; !r->st && (r->stop ? !*r->stop : i < r->rounds); i++) {
 		r->st = pt2box_run(r->m, t, 1, NULL, out, &e);
 		if (r->st)
@@ -283,16 +287,23 @@ static void *run_rounds(void *data)
 		if (!r->st || r->st == PT2BOX_INTERNAL)
 			pt2box_tensor_free(out[0]);
 	}
-	free_all(t, 1);
+	if (!r->in)
+		pt2box_tensor_free(t[0]);
 	test_arrays_free(&in);
 	test_arrays_free(&want);
 	return NULL;
 }
 
+static void start_with(struct runner *r, struct pt2box_model *of, int rounds, _Atomic bool *stop,
+		       struct pt2box_tensor *in)
+{
+	*r = (struct runner){.m = of, .rounds = rounds, .stop = stop, .in = in};
+	assert_int_equal(pthread_create(&r->thread, NULL, run_rounds, r), 0);
+}
+
 static void start(struct runner *r, struct pt2box_model *of, int rounds, _Atomic bool *stop)
 {
-	*r = (struct runner){.m = of, .rounds = rounds, .stop = stop};
-	assert_int_equal(pthread_create(&r->thread, NULL, run_rounds, r), 0);
+	start_with(r, of, rounds, stop, NULL);
 }
 
 static void join(struct runner *r)
@@ -303,14 +314,25 @@ static void join(struct runner *r)
 
 static void test_threads(void **state)
 {
+	struct test_arrays in;
+	struct pt2box_tensor *t[1];
 	struct runner r[8];
 
 	(void)state;
 	open_model("mlp", 4);
-	for (int i = 0; i < 8; i++)
-		start(&r[i], m, 300, NULL);
-	for (int i = 0; i < 8; i++)
-		join(&r[i]);
+	fixture_read("mlp", "in.npz", &in);
+	for (int round = 0; round < 3; round++) {
+		/* Each with an input of its own; all with one in the lane; with one of the caller's. */
+		if (round)
+			fixture_tensors(round == 1 ? m : NULL, &in, t);
+		for (int i = 0; i < 8; i++)
+			start_with(&r[i], m, 300, NULL, round ? t[0] : NULL);
+		for (int i = 0; i < 8; i++)
+			join(&r[i]);
+		if (round)
+			pt2box_tensor_free(t[0]);
+	}
+	test_arrays_free(&in);
 	close_model();
 }
 
