@@ -329,6 +329,29 @@ static void test_external(void **state)
 	close(st);
 }
 
+/* Models that change constants which are not in their code: in a blob, given by the client, given for a blob. */
+static void test_mutates(void **state)
+{
+	const int blob = open_fixture("blobmut", "model.pt2"), ext = open_fixture("extmut", "model.pt2");
+	const int given = open_fixture("extmut", "constants.safetensors");
+	struct result r = run(blob, "model", -1, LOAD);
+
+	(void)state;
+	assert_int_equal(PT2BOX_OK, r.st);
+	assert_int_equal(PB_CONSTS_BLOB, r.m->const_source);
+	assert_true(r.m->mutates);
+	done(&r);
+	r = run(ext, "model", given, LOAD);
+	assert_int_equal(PT2BOX_OK, r.st);
+	assert_int_equal(PB_CONSTS_EXTERNAL, r.m->const_source);
+	assert_true(r.m->mutates);
+	assert_int_equal(r.m->const_bytes + r.m->n_constants, size_of(r.constants));
+	done(&r);
+	close(blob);
+	close(ext);
+	close(given);
+}
+
 /* ---- packages made here ---- */
 
 /* The parts of mlp, to be changed. */
@@ -617,7 +640,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CHECK_TEST(test_fixtures), CHECK_TEST(test_names),	CHECK_TEST(test_brief),
 		CHECK_TEST(test_custom_op),
-		CHECK_TEST(test_hash),	   CHECK_TEST(test_external),	CHECK_TEST(test_refusals),
+		CHECK_TEST(test_hash),	   CHECK_TEST(test_external),	CHECK_TEST(test_mutates),	CHECK_TEST(test_refusals),
 		CHECK_TEST(test_no_text),  CHECK_TEST(test_text_lies),	CHECK_TEST(test_pickled),
 		CHECK_TEST(test_useless_constants), CHECK_TEST(test_flips), CHECK_TEST(test_cut),
 		CHECK_TEST(test_failing_calls),
