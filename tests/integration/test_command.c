@@ -506,6 +506,27 @@ static void inspect(void **state)
 	assert_non_null(strstr(out, "-> {a: out0"));
 }
 
+/* Names and metadata, and nothing that would need the rest of the package. */
+static void inspect_metadata(void **state)
+{
+	json_t *o;
+
+	(void)state;
+	assert_ok(RUN("inspect", "tests/fixtures/twomodels/model.pt2", "--metadata", "--json", "--name", "second"));
+	o = parsed();
+	assert_int_equal(json_object_size(o), 4);
+	assert_string_equal(json_string_value(json_object_get(o, "model")), "second");
+	assert_string_equal(json_string_value(json_array_get(json_object_get(o, "models"), 0)), "first");
+	assert_string_equal(json_string_value(json_object_get(json_object_get(o, "metadata"), "AOTI_DEVICE_KEY")), "cpu");
+	json_decref(o);
+	assert_ok(RUN("inspect", MLP, "--metadata"));
+	assert_non_null(strstr(out, "model, for cpu\n"));
+	assert_non_null(strstr(out, "AOTI_PLATFORM = linux"));
+	assert_null(strstr(out, "constants"));
+	assert_error(RUN("inspect", "tests/fixtures/twomodels/model.pt2", "--metadata"), PT2BOX_NOT_FOUND, "first, second");
+	assert_error(RUN("inspect", "Makefile", "--metadata"), PT2BOX_PKG_REJECTED, "zip");
+}
+
 static void bench(void **state)
 {
 	static const char *const keys[] = {"p50_us",	 "p90_us",   "p99_us", "p999_us",	      "runs_per_s",
@@ -640,6 +661,7 @@ int main(void)
 		cmocka_unit_test(ctrl_c_leaves_nothing),
 		cmocka_unit_test(help),
 		cmocka_unit_test(inspect),
+		cmocka_unit_test(inspect_metadata),
 		cmocka_unit_test(bench),
 		cmocka_unit_test(doctor),
 		cmocka_unit_test(with_a_broker),
