@@ -206,6 +206,26 @@ static void test_own_headers(void **state)
 		}
 }
 
+/* An entry whose own header and bytes lie inside another's bytes. */
+static void test_entry_in_entry(void **state)
+{
+	static const char room[34];
+	const struct kit_entry e[] = {{.name = "a/x", .data = room, .size = sizeof(room)}, kit_text("a/y", "1")};
+	struct kit_zip *z = calloc(1, sizeof(*z));
+	struct pt2box_error err;
+	uint32_t inside;
+
+	(void)state;
+	kit_zip(z, e, 2);
+	inside = z->local[0] + 33;
+	memcpy(z->p + inside, z->p + z->local[1], sizeof(room));
+	memcpy(central_of(z, e, 1) + 42, &inside, sizeof(inside));
+	assert_int_equal(PT2BOX_PKG_REJECTED, open_bytes(z->p, z->n, MAX, &err));
+	assert_string_equal("zip.consistency: two entries share bytes", err.text);
+	free(z->p);
+	free(z);
+}
+
 /* Sizes of a deflated entry that are not what is in it. */
 static void test_deflated_lies(void **state)
 {
@@ -522,6 +542,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CHECK_TEST(test_names),	       CHECK_TEST(test_hostile_names), CHECK_TEST(test_hostile_entries),
 		CHECK_TEST(test_hostile_ends), CHECK_TEST(test_own_headers),   CHECK_TEST(test_deflated_lies),
+		CHECK_TEST(test_entry_in_entry),
 		CHECK_TEST(test_many_entries),  CHECK_TEST(test_limits),
 		CHECK_TEST(test_deflate),      CHECK_TEST(test_stream),	       CHECK_TEST(test_hash_is_of_the_file),
 		CHECK_TEST(test_shrinks),      CHECK_TEST(test_sweep),	       CHECK_TEST(test_choose),
