@@ -91,7 +91,7 @@ own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 all: ready ## build every program and library into build/
 	@$(SUBMAKE) programs
 
-.PHONY: programs tests-build tests-objects fuzz-build
+.PHONY: programs tests-build tests-objects fuzz-build python
 programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
 tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
 tests-objects: $(call obj,$(UNIT_SRC) $(INTEG_SRC) $(FUZZ_SRC) $(TOOLS_SRC) $(BENCHES_SRC) $(TESTLIB))
@@ -205,6 +205,25 @@ $(B)/pt2boxd: $(B)/libexec/pt2boxd
 $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
 	@mkdir -p $(@D)
 	sed -e 's|@prefix@|$(prefix)|;s|@libdir@|$(libdir)|;s|@includedir@|$(includedir)|;s|@version@|$(VERSION)|' $< > $@
+
+# ---- the Python package ---------------------------------------------------------------------------------------------
+
+# Debian's interpreter, whose packages tools/setup.sh installs; the module runs in any Python from 3.11 on.
+PYTHON3 := $(firstword $(wildcard /usr/bin/python3) python3)
+PYTHON_PARTS := $(B)/python/pt2box/_core.abi3.so $(patsubst python/%,$(B)/python/%,$(wildcard python/pt2box/*.py python/pt2box/*.pyi python/pt2box/py.typed)) \
+	$(B)/python/pt2box/libexec
+python: ready ## the Python package, in build/python (PYTHONPATH=build/python)
+	@$(SUBMAKE) programs $(PYTHON_PARTS)
+$(B)/obj/python/%.o: private COMMON += -I$(shell $(PYTHON3) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+$(B)/python/pt2box/_core.abi3.so: $(call obj,$(wildcard python/src/*.c)) $(B)/libpt2box.a
+	@mkdir -p $(@D)
+	$(CC) -shared $(ALL_LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ -lmsgpackc -ljansson -lpthread
+$(B)/python/pt2box/libexec:
+	@mkdir -p $(@D)
+	ln -sfn ../../libexec $@
+$(B)/python/pt2box/%: python/pt2box/%
+	@mkdir -p $(@D)
+	cp $< $@
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
 

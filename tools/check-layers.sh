@@ -28,7 +28,7 @@ find include ipc confine broker worker proxy client runtime python bench tests \
 		layer("proxy", base "|confine/[a-z0-9_]+[.]h|proxy/[a-z0-9_]+[.]h", "zip[.]h|seccomp[.]h")
 		layer("client", base "|client/([a-z]+/)?[a-z0-9_]+[.]h", "seccomp[.]h|linux/seccomp|linux/landlock|" cuda)
 		layer("runtime", "ipc/status[.]h|runtime/(ops/)?[a-z0-9_]+[.](h|inc)", "zip[.]h|dlfcn|msgpack|jansson|seccomp")
-		layer("python", "include/[a-z0-9_]+[.]h", "")
+		layer("python", "include/[a-z0-9_]+[.]h|python/src/[a-z0-9_]+[.]h", "")
 		layer("bench", "include/[a-z0-9_]+[.]h", "")
 		layer("tests", "(include|ipc|confine|broker|worker|proxy|client|runtime|tests)/[a-z0-9_/]+[.](h|inc|c)", "")
 	}
