@@ -70,6 +70,7 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
 INTEG_SRC := $(sort $(wildcard tests/integration/test_*.c))
 INTEG := $(patsubst tests/%.c,$(B)/tests/%,$(INTEG_SRC))
+PYTESTS := $(sort $(wildcard tests/python/test_*.py))
 TESTLIB := $(wildcard tests/lib/*.c)
 # Hostile models: each source once for each moment at which it attacks (constructor, create, dry run, run).
 HOSTILE := $(foreach at,0 1 2 3,$(patsubst tests/hostile/%.c,$(B)/tests/hostile/%.$(at).so,$(wildcard tests/hostile/*.c)))
@@ -93,7 +94,7 @@ all: ready ## build every program and library into build/
 
 .PHONY: programs tests-build tests-objects fuzz-build python
 programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
-tests-build: programs $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
+tests-build: programs $(if $(san)$(fuzz),,$(PYTHON_PARTS)) $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
 tests-objects: $(call obj,$(UNIT_SRC) $(INTEG_SRC) $(FUZZ_SRC) $(TOOLS_SRC) $(BENCHES_SRC) $(TESTLIB))
 fuzz-build: $(FUZZ)
 
@@ -211,13 +212,17 @@ $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
 # Debian's interpreter, whose packages tools/setup.sh installs; the module runs in any Python from 3.11 on.
 PYTHON3 := $(firstword $(wildcard /usr/bin/python3) python3)
 PYTHON_PARTS := $(B)/python/pt2box/_core.abi3.so $(patsubst python/%,$(B)/python/%,$(wildcard python/pt2box/*.py python/pt2box/*.pyi python/pt2box/py.typed)) \
-	$(B)/python/pt2box/libexec
+	$(B)/python/pt2box/libexec $(B)/python/compiled
 python: ready ## the Python package, in build/python (PYTHONPATH=build/python)
 	@$(SUBMAKE) programs $(PYTHON_PARTS)
 $(B)/obj/python/%.o: private COMMON += -I$(shell $(PYTHON3) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 $(B)/python/pt2box/_core.abi3.so: $(call obj,$(wildcard python/src/*.c)) $(B)/libpt2box.a
 	@mkdir -p $(@D)
 	$(CC) -shared $(ALL_LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ -lmsgpackc -ljansson -lpthread
+# Byte code, so that the first import is as quick as all others.
+$(B)/python/compiled: $(patsubst python/%,$(B)/python/%,$(wildcard python/pt2box/*.py))
+	$(PYTHON3) -m compileall -q $(B)/python/pt2box
+	@touch $@
 $(B)/python/pt2box/libexec:
 	@mkdir -p $(@D)
 	ln -sfn ../../libexec $@
@@ -258,7 +263,7 @@ RUN = B=$(B) tools/run-tests.sh
 CHECKS := 'tools/check-layers.sh' 'tools/check-headers.sh $(CC) $(CXX)' 'tools/check-docs.sh $(B)'
 check: ready ## build and run every test (no torch needed)
 	@$(SUBMAKE) tests-build
-	@$(RUN) $(CHECKS) $(FUZZ) $(UNIT) $(INTEG)
+	@$(RUN) $(CHECKS) $(FUZZ) $(UNIT) $(INTEG) $(if $(san)$(fuzz),,$(PYTESTS))
 check-unit: ready ## unit tests and corpora only (what the sanitizer build runs)
 	@$(SUBMAKE) $(UNIT) $(FUZZ) $(LIBRARIES)
 	@$(RUN) $(FUZZ) $(UNIT)

@@ -4,7 +4,7 @@
 # usage: B=BUILD run-tests.sh PROGRAM...
 #
 # A program under .../fuzz/DIR/fuzz_NAME is a replay: it gets the corpus tests/fuzz/DIR/corpus_NAME and counts as one test.
-# So does a script ("tools/check-x.sh", its arguments behind it in the same word). Anything else is a cmocka program. One that dies, hangs or prints no count is a failure, whatever it printed before.
+# So does a script ("tools/check-x.sh", its arguments behind it in the same word). Anything else is a cmocka program, or prints its counts as one does. One that dies, hangs or prints no count is a failure, whatever it printed before.
 # Each program has TEST_TIMEOUT seconds (300); its whole output is kept in BUILD/tests/logs. TESTS=word runs only the
 # programs whose path contains the word. The last line is "N passed, N failed".
 set -eu

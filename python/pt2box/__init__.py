@@ -66,7 +66,9 @@ def _connection(socket: str | os.PathLike | None) -> Connection:
     key = os.fspath(socket) if socket is not None else os.environ.get("PT2BOX_SOCKET") or None
     with _lock:
         c = _shared.get(key)
-        if c is None or c.closed or c.lost:
+        if c is not None and c.lost:
+            c.close()
+        if c is None or c.closed:
             c = _shared[key] = Connection(key)
         return c
 

@@ -93,6 +93,7 @@ bool view_copy(const struct view *v, struct view *ret);
 
 /* ---- export.c ---- */
 PyObject *export_numpy(const struct view *v);  /* takes the owner; a Tensor where numpy has no such type */
+bool is_ndarray(PyObject *object); /* false also if there is no numpy, with an exception */
 PyObject *export_torch(const struct view *v);  /* takes the owner */
 PyObject *export_capsule(const struct view *v, bool versioned, uint64_t flags); /* borrows: the owner is counted */
 /* torch.Tensor, its functions that are needed; false with an exception. Imports torch. */

@@ -24,6 +24,11 @@ static bool numpy_get(void)
 	return asarray != NULL;
 }
 
+bool is_ndarray(PyObject *object)
+{
+	return numpy_get() && PyObject_TypeCheck(object, (PyTypeObject *)ndarray_type);
+}
+
 /* By the buffer protocol; of types that it lacks, as integers, which are then called by their name. */
 static PyObject *strided_array(PyObject *tensor, PyObject *dtype)
 {

@@ -155,8 +155,10 @@ static bool from_exchange(struct leaf *l, const struct known *k, size_t index)
 
 	if (torch && !resolve(l, torch->is_neg, "resolve_neg"))
 		return false;
-	if (k->api->view(l->holder ? l->holder : l->object, &t) != 0)
-		return false;
+	if (k->api->view(l->holder ? l->holder : l->object, &t) != 0) {
+		PyErr_Clear(); /* of pages of text */
+		return refuse(index, l->object, "must be dense, and in the memory of the CPU");
+	}
 	if (torch && is_complex(&t)) {
 		if (!resolve(l, torch->is_conj, "resolve_conj") ||
 		    k->api->view(l->holder ? l->holder : l->object, &t) != 0)

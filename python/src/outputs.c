@@ -100,6 +100,11 @@ static PyObject *tensor_view(const struct leaf *l, const struct pt2box_tensor_in
 	return export_as(kind, &v);
 }
 
+static bool is_of_kind(PyObject *object, enum outputs kind)
+{
+	return kind == OUTPUTS_NUMPY ? is_ndarray(object) : PyObject_TypeCheck(object, tensor_type);
+}
+
 /* true: @t lies in an input of the caller, and *ret is it or a view of it, or NULL with an exception. */
 static bool make_from_input(const struct pt2box_tensor *t, const struct leaf *leaves, size_t n_leaves, enum outputs kind,
 			    PyObject **ret)
@@ -117,6 +122,10 @@ static bool make_from_input(const struct pt2box_tensor *t, const struct leaf *le
 		return false;
 	if (l->is_torch && kind == OUTPUTS_TORCH && o->dtype == in->dtype) {
 		*ret = is_whole(o, in, offset) ? Py_NewRef(l->object) : torch_view(l->object, o, offset);
+		return true;
+	}
+	if (kind != OUTPUTS_TORCH && is_whole(o, in, offset) && is_of_kind(l->object, kind)) {
+		*ret = Py_NewRef(l->object);
 		return true;
 	}
 	/* torch cannot know that its memory is readonly. */
