@@ -23,8 +23,9 @@ static pb_status parse(struct pb_safetensors *f, const char *text, size_t bytes,
 	json_error_t e;
 
 	f->header = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
-	if (!f->header && json_error_code(&e) == json_error_out_of_memory)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a header");
+	/* Where memory runs out, jansson mostly says nothing at all. */
+	if (!f->header && (!e.text[0] || json_error_code(&e) == json_error_out_of_memory))
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the header of the constants file");
 	if (!f->header && json_error_code(&e) == json_error_duplicate_key)
 		return malformed(err, "names something twice");
 	if (!json_is_object((json_t *)f->header))
