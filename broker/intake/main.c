@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "broker/intake/intake.h"
@@ -19,6 +20,8 @@
 
 /* Private memory: texts of the package and what libraries make of them. The outputs are shared memory, not counted. */
 #define MEMORY_BYTES (512ull << 20)
+
+#define UPDATE_NICE 10
 
 enum job { JOB_PACKAGE, JOB_CONSTANTS, JOB_COMPARE };
 
@@ -143,6 +146,9 @@ int main(int argc, char **argv)
 	}
 	if (o.intake.model && !o.intake.model[0])
 		o.intake.model = "model";
+	/* The model goes on running meanwhile, perhaps on every CPU there is: its runs come first. */
+	if (o.job == JOB_CONSTANTS)
+		(void)setpriority(PRIO_PROCESS, 0, UPDATE_NICE);
 	json_object_seed(0); /* takes its seed from a file, which cannot be opened later */
 	st = pb_confine_intake(&o.confine, &e);
 	if (!st)
