@@ -267,6 +267,7 @@ struct pb_model_rec {
 	uint32_t n_workers;
 	int forking; /* worker whose fork is under way, -1 none */
 	struct pb_worker_rec worker[PB_WORKERS_MAX];
+	uint32_t top; /* no index from here on has ever been used */
 	struct pb_session_rec *sessions;
 	uint32_t next_session;
 	uint32_t change_seq;   /* last number given to a change */

@@ -87,7 +87,7 @@ static void stage(struct pb_broker *b, struct pb_model_rec *m)
 					     .inactive = c->msg.inactive};
 	bool any = false;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		struct pb_worker_rec *rec = &m->worker[w];
 
 		if (rec->state != PB_W_READY || rec->seq >= c->seq || rec->asked)
@@ -103,7 +103,7 @@ static void stage(struct pb_broker *b, struct pb_model_rec *m)
 /* One that dies may still claim a run until it is dead. */
 static bool is_staged(const struct pb_model_rec *m)
 {
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		if (m->worker[w].state != PB_W_NONE && m->worker[w].seq < m->change->seq && !m->worker[w].staged)
 			return false;
 	return true;
@@ -111,7 +111,7 @@ static bool is_staged(const struct pb_model_rec *m)
 
 static bool is_applied(const struct pb_model_rec *m)
 {
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		if (m->worker[w].state != PB_W_NONE && m->worker[w].state != PB_W_DYING &&
 		    m->worker[w].seq < m->change->seq)
 			return false;
@@ -156,7 +156,7 @@ static void begin_template(struct pb_broker *b, struct pb_model_rec *m)
 					     .inactive = c->msg.inactive};
 
 	c->state = PB_CH_TEMPLATE;
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		m->worker[w].asked = m->worker[w].staged = false;
 	if (!pb_template_apply(b, m, &msg, c->memory))
 		c->deadline_ns = pb_now_ns() + DEAF_NS;
@@ -404,7 +404,7 @@ static void kill_late(struct pb_broker *b, struct pb_model_rec *m)
 {
 	const struct pb_change_rec *c = m->change;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		const struct pb_worker_rec *rec = &m->worker[w];
 
 		if (rec->state != PB_W_READY || rec->seq >= c->seq ||

@@ -134,7 +134,7 @@ static int choose(const struct pb_model_rec *m, uint32_t session)
 {
 	int some = -1;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		const struct pb_worker_rec *rec = &m->worker[w];
 
 		if (rec->state != PB_W_READY || rec->session != session || rec->retiring || is_asked(m, w))

@@ -470,14 +470,14 @@ static bool kill_idlers(struct pb_broker *b, struct pb_model_rec *m, uint32_t se
 	uint64_t limit = (uint64_t)m->run_deadline_ms * 1000000u;
 	bool any = false;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		if (m->worker[w].state != PB_W_READY || m->worker[w].session != session || m->worker[w].retiring)
 			continue;
 		if (now < m->worker[w].since_ns + limit)
 			return false;
 		any = true;
 	}
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		if (m->worker[w].state == PB_W_READY && m->worker[w].session == session)
 			pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 	return any;

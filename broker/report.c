@@ -261,7 +261,7 @@ static void pids_of(const struct pb_model_rec *m, const pid_t *kids, size_t n_ki
 	struct live live[PB_WORKERS_MAX];
 	size_t n = 0;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		ret[w] = 0;
 		if (m->worker[w].state != PB_W_NONE)
 			live[n++] = (struct live){w, m->worker[w].forked_ns};
@@ -279,7 +279,7 @@ static void workers_json(FILE *f, const struct pb_model_rec *m, const pid_t *kid
 
 	pids_of(m, kids, n_kids, pids);
 	fputs(",\"workers\":[", f);
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		const struct pb_worker_rec *rec = &m->worker[w];
 
 		if (!rec->used && rec->state == PB_W_NONE)

@@ -51,7 +51,7 @@ static struct pb_model_rec *model_of(struct pb_source *s, uint32_t *ret_w)
 {
 	struct pb_model_rec *m = s->object;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		if (&m->worker[w].ctl == s) {
 			*ret_w = w;
 			return m;
@@ -78,7 +78,7 @@ static void announce(struct pb_broker *b, struct pb_model_rec *m)
 /* One worker is enough to serve; the client hears of the model when all that it asked for are there. */
 static void check_ready(struct pb_broker *b, struct pb_model_rec *m)
 {
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		if (m->worker[w].used && m->worker[w].session == 0 && (int)w != m->fresh &&
 		    m->worker[w].state != PB_W_READY)
 			return;
@@ -110,6 +110,8 @@ int pb_workers_free_index(const struct pb_model_rec *m)
 void pb_workers_want(struct pb_model_rec *m, uint32_t w, uint32_t session)
 {
 	m->worker[w] = (struct pb_worker_rec){.used = true, .session = session, .ctl.fd = -1};
+	if (m->top <= w)
+		m->top = w + 1;
 }
 
 /* ---- a fresh worker for an old one ---- */
@@ -149,7 +151,7 @@ static void end_old(struct pb_model_rec *m)
 	struct pb_worker_rec *fresh = &m->worker[m->fresh];
 	int victim = -1;
 
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		struct pb_worker_rec *rec = &m->worker[w];
 
 		if (!rec->used || rec->session || (int)w == m->fresh)
@@ -183,7 +185,7 @@ static void roll(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 	if (!m->roll_seq || m->fresh >= 0 || m->state != PB_M_READY || now < m->roll_ns ||
 	    pb_change_holds_workers(m))
 		return;
-	for (uint32_t i = 0; i < PB_WORKERS_MAX; i++) {
+	for (uint32_t i = 0; i < m->top; i++) {
 		old |= is_old(m, i);
 		ending |= m->worker[i].retiring;
 	}
@@ -311,7 +313,7 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 
 	if (!pb_template_forks(m) || m->forking >= 0 || m->state == PB_M_ENDING || pb_change_holds_forks(m))
 		return;
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		const struct pb_worker_rec *rec = &m->worker[w];
 
 		if (!rec->used || rec->state != PB_W_NONE || rec->retry_ns > now)
@@ -338,7 +340,7 @@ bool pb_worker_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, enu
 void pb_workers_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t session, enum pb_msg_id id, const void *msg,
 		     const int *fds, size_t n_fds)
 {
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
+	for (uint32_t w = 0; w < m->top; w++)
 		if (m->worker[w].state == PB_W_READY && m->worker[w].ctl.fd >= 0 &&
 		    (session == PB_ALL_SESSIONS || m->worker[w].session == session))
 			(void)pb_worker_send(b, m, w, id, msg, fds, n_fds);
@@ -461,7 +463,7 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 
 void pb_workers_lost(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
 {
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		struct pb_worker_rec *rec = &m->worker[w];
 
 		if (rec->used && m->stateful && rec->state != PB_W_NONE)
@@ -475,7 +477,7 @@ void pb_workers_lost(struct pb_broker *b, struct pb_model_rec *m, const struct p
 
 void pb_workers_forget(struct pb_broker *b, struct pb_model_rec *m)
 {
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		pb_loop_remove(b, &m->worker[w].ctl);
 		m->worker[w].state = PB_W_NONE;
 		m->worker[w].retiring = false;
@@ -521,7 +523,7 @@ uint64_t pb_workers_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t n
 
 	if (!m->template_ready)
 		return next;
-	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++) {
+	for (uint32_t w = 0; w < m->top; w++) {
 		uint64_t one = tick_one(b, m, w, now);
 
 		next = one < next ? one : next;
