@@ -18,7 +18,9 @@ Stricter than PyTorch, where it reads or writes out of bounds, or computes with 
  - packages that need an operator that is not in the runtime are refused when they are loaded
  - a directory in place of a file is refused
 Different from PyTorch:
- - inputs in other strides than compiled for are right (PyTorch reads them as if they had the compiled ones)
+ - inputs and constants in other strides than compiled for are right (PyTorch reads them as if they had the compiled ones);
+   with user_managed=True such constants are refused
+ - a package without weights starts its workers when the last of its constants has been loaded
  - user_managed=True takes the values: later changes of the tensors are not seen
  - where the model writes its inputs, an output that is such an input is a copy of it (the input itself is written, too)
  - boxed_run(): what the model writes into an input that only the list held cannot be seen through other views of it
@@ -68,13 +70,51 @@ class AOTIModelPackageLoader:
             raise TypeError("__init__(): incompatible function arguments: the path and the model's name must be str")
         if run_single_threaded and num_runners != 1:
             raise _errors.make("USAGE", "num_runners must be 1 when run_single_threaded is true")
+        if num_runners < 0 or not -1 << 63 <= device_index < 1 << 63:
+            raise TypeError("__init__(): incompatible constructor arguments")
         if num_runners < 1:
             raise _errors.make("USAGE", "num_runners must be >=1 when run_single_threaded is false")
+        self._package = model_package_path, dict(model=model_name, runners=num_runners, device=device_index,
+                                                 single_threaded=run_single_threaded, outputs="torch")
+        self._given: dict[str, Any] = {}  # constants of a package without, until all are there
+        self._loaded: pt2box.Model | None = None
         try:
-            self._model = pt2box.load(model_package_path, model=model_name, runners=num_runners, device=device_index,
-                                      single_threaded=run_single_threaded, outputs="torch")
+            self._loaded = self._load(None)
         except pt2box.Error as e:
-            _load_error(e, model_package_path, model_name, "a generated cpp file or so file")
+            self._info = self._inspect_external(e)
+            if self._info is None:
+                _load_error(e, model_package_path, model_name, "a generated cpp file or so file")
+
+    def _load(self, constants):
+        return pt2box.load(self._package[0], constants=constants, **self._package[1])
+
+    def _inspect_external(self, e):
+        """What the package is, if it could not be loaded for want of constants; PyTorch takes these later."""
+        if e.status != "NOT_FOUND":
+            return None
+        try:
+            info = pt2box.inspect(self._package[0], self._package[1]["model"])
+        except pt2box.Error:
+            return None
+        return info if info["constants"]["source"] == "external" else None
+
+    @property
+    def _model(self) -> pt2box.Model:
+        if self._loaded is None:
+            missing = [n for n in self.get_constant_fqns() if n not in self._given]
+            raise _errors.make("NOT_FOUND", "the package has no constants inside, and these have not been loaded: " + ", ".join(missing))
+        return self._loaded
+
+    def _load_first(self, constants, full):
+        """Constants of a package without: kept until they are all there."""
+        names = {n for k in self._info["constants"]["list"] if not k["folded"] for n in (k["fqn"],)}
+        missing = names - set(constants)
+        if full and missing:
+            raise _errors.make("NOT_FOUND", "Cannot find constants %s in constants_map!" % ", ".join(sorted(missing)))
+        self._given.update((n, t.detach().clone()) for n, t in constants.items())
+        if names <= set(self._given):
+            self._loaded = self._load({n: self._given[n] for n in names})
+            self._given = {}
 
     def run(self, inputs: Sequence[torch.Tensor], stream_handle=None) -> list[torch.Tensor]:
         return self._model.run(self._check("run", inputs, stream_handle))
@@ -98,7 +138,7 @@ class AOTIModelPackageLoader:
         return inputs
 
     def get_metadata(self) -> dict[str, str]:
-        return self._model.metadata
+        return dict(self._info["metadata"]) if self._loaded is None else self._loaded.metadata
 
     @staticmethod
     def load_metadata_from_package(model_package_path: str, model_name: str) -> dict[str, str]:
@@ -109,10 +149,14 @@ class AOTIModelPackageLoader:
             _load_error(e, model_package_path, model_name, "wrapper metadata")
 
     def get_call_spec(self) -> list[str]:
-        return list(self._model._spec_text())
+        if self._loaded is None:
+            return [self._info["call_spec"][side]["text"] or "" for side in ("in", "out")]
+        return list(self._loaded._spec_text())
 
     def get_constant_fqns(self) -> list[str]:
-        return self._model.constant_fqns
+        if self._loaded is None:
+            return [k["fqn"] for k in self._info["constants"]["list"]]
+        return self._loaded.constant_fqns
 
     def get_custom_objs(self) -> dict:
         return {}
@@ -123,16 +167,23 @@ class AOTIModelPackageLoader:
         if user_managed and allow_h2d_copy:
             raise _errors.make("USAGE", "load_constants: allow_h2d_copy is not supported with user_managed")
         self._check_map("load_constants", constants_map)
-        known = set(self._model.constant_fqns)
+        known = set(self.get_constant_fqns())
         for name in constants_map:
             if name not in known:
                 raise _errors.make("NOT_FOUND", "Constant not found: %s" % name)
+        if self._loaded is None and not use_inactive:
+            self._load_first(constants_map, check_full_update)
+            return
         self._model.load_constants(constants_map, inactive=use_inactive, full=check_full_update, user_managed=user_managed)
 
     def update_constant_buffer(self, tensor_map: Mapping[str, torch.Tensor], use_inactive: bool, validate_full_updates: bool,
                                user_managed: bool = False) -> None:
         """By the package's internal name ("fc1_weight"), or the fully qualified one."""
         self._check_map("update_constant_buffer", tensor_map)
+        if self._loaded is None and not use_inactive:
+            fqns = {k["name"]: k["fqn"] for k in self._info["constants"]["list"]}
+            self._load_first({fqns.get(n, n): t for n, t in tensor_map.items()}, validate_full_updates)
+            return
         self._model.update_constants(tensor_map, inactive=use_inactive, full=validate_full_updates, user_managed=user_managed)
 
     @staticmethod
@@ -147,9 +198,11 @@ class AOTICompiledModel:
 
     def __init__(self, loader: AOTIModelPackageLoader) -> None:
         self.loader = loader
-        self._call = loader._model
+        self._call = loader._loaded
 
     def __call__(self, *args, **kwargs):
+        if self._call is None:
+            self._call = self.loader._model
         try:
             return self._call(*args, **kwargs)
         except TypeError:

@@ -76,6 +76,9 @@ void view_from_info(struct view *v, const struct pt2box_tensor_info *info, struc
 uint64_t view_bytes(const struct view *v); /* from element 0 to behind the last */
 bool view_is_contiguous(const struct view *v);
 bool view_equal(const struct view *a, const struct view *b); /* the same elements in the same places */
+/* Strides in elements from a buffer's; false: negative, or no multiple of an element. Of a dimension with less than two elements
+ * they say nothing, and are made up. */
+bool strides_from_bytes(const Py_buffer *b, int64_t *ret);
 PyObject *tuple_from(const int64_t *v, int32_t n);
 
 /* ---- tensor.c ---- */

@@ -239,11 +239,8 @@ static bool from_buffer(struct leaf *l, PyObject *exporter, int32_t dtype, size_
 		return refuse(index, l->object, "has a dtype or byte order that no package takes");
 	if (b->ndim > MAX_DIMS)
 		return refuse(index, l->object, "has more than 16 dimensions");
-	for (int d = 0; d < b->ndim; d++) {
-		if (b->strides[d] < 0 || b->strides[d] % b->itemsize)
-			return copy_odd(l, dtype);
-		strides[d] = b->strides[d] / b->itemsize;
-	}
+	if (!strides_from_bytes(b, strides))
+		return copy_odd(l, dtype);
 	return lend(l, dtype, b->ndim, b->shape, strides, b->buf, b->readonly);
 }
 

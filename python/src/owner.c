@@ -94,6 +94,22 @@ bool view_equal(const struct view *a, const struct view *b)
 	       memcmp(a->sizes, b->sizes, n) == 0 && memcmp(a->strides, b->strides, n) == 0;
 }
 
+bool strides_from_bytes(const Py_buffer *b, int64_t *ret)
+{
+	for (int d = b->ndim - 1; d >= 0; d--) {
+		if (b->shape[d] < 2 || b->len == 0) {
+			int64_t inner = d == b->ndim - 1 ? 1 : b->shape[d + 1] * ret[d + 1];
+
+			ret[d] = inner ? inner : 1;
+			continue;
+		}
+		if (b->strides[d] < 0 || b->strides[d] % b->itemsize)
+			return false;
+		ret[d] = b->strides[d] / b->itemsize;
+	}
+	return true;
+}
+
 PyObject *tuple_from(const int64_t *v, int32_t n)
 {
 	PyObject *t = PyTuple_New(n);

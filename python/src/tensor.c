@@ -123,15 +123,12 @@ static bool view_from_buffer(PyObject *object, const char *dtype_text, struct vi
 		return false;
 	}
 	v->numel = b->len / item;
-	for (int32_t d = 0; d < v->ndim; d++) {
+	for (int32_t d = 0; d < v->ndim; d++)
 		v->sizes[d] = b->shape[d];
-		v->strides[d] = b->strides[d] / item;
-		if (b->strides[d] < 0 || b->strides[d] % item) {
-			PyErr_SetString(PyExc_ValueError, "strides must be whole elements, and not negative");
-			return false;
-		}
-	}
-	return true;
+	if (strides_from_bytes(b, v->strides))
+		return true;
+	PyErr_SetString(PyExc_ValueError, "strides must be whole elements, and not negative");
+	return false;
 }
 
 static PyObject *tensor_construct(PyTypeObject *type, PyObject *args, PyObject *kwargs)
