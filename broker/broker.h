@@ -154,6 +154,7 @@ struct pb_worker_rec {
 	uint32_t born_seq, seq; /* number of the change that it was forked with, and of the last that it made */
 	bool asked, staged;	/* for the change under way */
 	bool retiring;		/* a newer one is there: ends after the run in hand */
+	bool overdue;		/* and was killed, since it did not: a client leaves its outputs with it */
 	bool requeue;		/* it dies with constants that it could not change: what it claimed has not begun */
 };
 

@@ -301,7 +301,7 @@ static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32
 	rec->state = PB_W_FORKING;
 	rec->forked_ns = rec->since_ns = pb_now_ns();
 	rec->born_seq = rec->seq = m->template_seq; /* it takes orders in turn */
-	rec->asked = rec->staged = rec->requeue = rec->retiring = false;
+	rec->asked = rec->staged = rec->requeue = rec->retiring = rec->overdue = false;
 	m->forking = (int)w;
 	return PT2BOX_OK;
 }
@@ -433,7 +433,7 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 {
 	struct pb_worker_rec *rec = &m->worker[w];
 	bool segv = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSEGV;
-	bool was_told = rec->retiring && !rec->kill_status && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+	bool was_told = rec->retiring && (rec->overdue || (!rec->kill_status && wait_status == 0));
 	struct pt2box_error e;
 
 	if (rec->state == PB_W_NONE)
@@ -489,8 +489,8 @@ void pb_workers_forget(struct pb_broker *b, struct pb_model_rec *m)
 	m->roll_seq = 0;
 }
 
-/* Told to end, and nothing keeps it. */
-static bool is_deaf(const struct pb_model_rec *m, uint32_t w, uint64_t now)
+/* Told to end, and not in a run. */
+static bool is_overdue(const struct pb_model_rec *m, uint32_t w, uint64_t now)
 {
 	return m->worker[w].retiring && m->worker[w].state == PB_W_READY && now > m->worker[w].since_ns + DEAF_NS &&
 	       !pb_lanes_busy(m, w);
@@ -501,8 +501,10 @@ static uint64_t tick_one(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 {
 	struct pb_worker_rec *rec = &m->worker[w];
 
-	if (is_deaf(m, w, now))
+	if (is_overdue(m, w, now)) {
+		rec->overdue = true;
 		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
+	}
 	if (rec->state == PB_W_READY)
 		return rec->retiring ? now + RETRY_NS : UINT64_MAX;
 	if (rec->state == PB_W_NONE && !rec->used)

@@ -566,6 +566,7 @@ static void test_rolling_fails(void **state)
 	assert_int_equal(expect(w.warden, PB_WARDEN, PB_MSG_kill_worker)->kill_worker.worker, 0);
 	worker_dies(0, 9);
 	expect_nothing(w.template, PB_TEMPLATE);
+	assert_int_equal(the_model()->worker[0].deaths, 0);
 	world_end();
 }
 
