@@ -84,6 +84,11 @@ TEST_LIBS := -lcmocka -lzip -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -l
 # A test or hostile model may ask for linker flags in a comment of its own: /* ldflags: -Wl,--wrap=malloc */
 own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
+# Debian's interpreter, whose packages tools/setup.sh installs; the module runs in any Python from 3.11 on.
+PYTHON3 := $(firstword $(wildcard /usr/bin/python3) python3)
+PYTHON_PARTS := $(B)/python/pt2box/_core.abi3.so $(patsubst python/%,$(B)/python/%,$(wildcard python/pt2box/*.py python/pt2box/*.pyi python/pt2box/py.typed)) \
+	$(B)/python/pt2box/libexec $(B)/python/compiled
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -209,10 +214,6 @@ $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
 
 # ---- the Python package ---------------------------------------------------------------------------------------------
 
-# Debian's interpreter, whose packages tools/setup.sh installs; the module runs in any Python from 3.11 on.
-PYTHON3 := $(firstword $(wildcard /usr/bin/python3) python3)
-PYTHON_PARTS := $(B)/python/pt2box/_core.abi3.so $(patsubst python/%,$(B)/python/%,$(wildcard python/pt2box/*.py python/pt2box/*.pyi python/pt2box/py.typed)) \
-	$(B)/python/pt2box/libexec $(B)/python/compiled
 python: ready ## the Python package, in build/python (PYTHONPATH=build/python)
 	@$(SUBMAKE) programs $(PYTHON_PARTS)
 $(B)/obj/python/%.o: private COMMON += -I$(shell $(PYTHON3) -c 'import sysconfig; print(sysconfig.get_path("include"))')

@@ -6,7 +6,8 @@
 #	--check: change nothing; exit 1 if something is missing
 set -eu
 PACKAGES="gcc g++ make pkg-config libzip-dev libmsgpack-dev libjansson-dev libseccomp-dev libsleef-dev
-libcmocka-dev libssl-dev binutils python3-minimal python3-dev python3-setuptools python3-numpy python3-hypothesis"
+libcmocka-dev libssl-dev binutils python3-minimal python3-dev python3-pip python3-setuptools
+python3-wheel python3-numpy python3-hypothesis"
 LINT_PACKAGES="cppcheck clang clang-tools clang-format"
 
 lint= check=

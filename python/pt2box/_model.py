@@ -2,6 +2,7 @@
 """Models and connections as users see them."""
 from __future__ import annotations
 
+import _thread
 import os
 
 from . import _core, _errors
@@ -81,6 +82,30 @@ def milliseconds(seconds: float | None) -> int:
     return max(1, round(seconds * 1000))
 
 
+def interruptible(f, *args):
+    """f(*args) on a thread, so that Ctrl-C need not wait for its end: what it then returns is dropped."""
+    if os.getpid() != _thread.get_native_id():
+        return f(*args)  # only the main thread has signals
+    result, ended = [], _thread.allocate_lock()
+
+    def work():
+        try:
+            result.append((f(*args), None))
+        except BaseException as e:
+            result.append((None, e))
+        ended.release()
+    ended.acquire()
+    _thread.start_new_thread(work, ())
+    ended.acquire()
+    value, error = result.pop()
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame
+    return value
+
+
 class Model(_core.Model):
     """A loaded package: call it as the model that was exported.
 
@@ -109,7 +134,8 @@ class Model(_core.Model):
 
     def session(self) -> Model:
         """The same model with a state of its own and one worker of its own. Close it before the model."""
-        s = self._session()
+        s = interruptible(self._session)
+        s.name = self.name
         s._prepare(self.connection, self._options)
         return s
 
@@ -182,8 +208,11 @@ class Model(_core.Model):
 
     def _change(self, constants, flags):
         if hasattr(constants, "items"):
-            self._load_constants(list(constants.items()), flags)
-            return
+            interruptible(self._load_constants, list(constants.items()), flags)
+        else:
+            interruptible(self._load_file, constants, flags)
+
+    def _load_file(self, constants, flags):
         fd, ours = open_file(constants)
         try:
             self._load_constants_fd(fd, flags)
@@ -191,13 +220,17 @@ class Model(_core.Model):
             if ours:
                 os.close(fd)
 
+    def swap_constants(self) -> None:
+        """Exchange the active and the inactive buffer."""
+        interruptible(super().swap_constants)
+
     def fold_constants(self, inactive: bool = False) -> None:
         """Compute the folded constants of a buffer now; updates do so by themselves."""
-        self._fold_constants(inactive)
+        interruptible(self._fold_constants, inactive)
 
     def extract_constants(self, *, inactive: bool = False, outputs: str = "numpy") -> dict[str, Any]:
         """Copies of the constants as they are now, of a stateful model its state. outputs: "numpy", "torch" or "tensor"."""
-        return self._extract_constants(inactive, outputs)
+        return interruptible(self._extract_constants, inactive, outputs)
 
     # ---- life ----
 
@@ -246,23 +279,28 @@ class Connection(_core.Connection):
              copy_outputs: bool = False) -> Model:
         """As pt2box.load()."""
         options = (milliseconds(deadline), retries, outputs, copy_outputs)
-        fd, ours = open_file(path)
-        constants_fd, constants_ours = -1, False
-        try:
-            if hasattr(constants, "items"):
-                constants_fd, constants_ours = safetensors(constants), True
-            elif constants is not None:
-                constants_fd, constants_ours = open_file(constants)
-            m = Model(self, fd, model, backend, profile, runners, threads, single_threaded, device,
-                      milliseconds(load_deadline), milliseconds(run_deadline), explain, constants_fd, memory or 0)
-        finally:
-            if ours:
-                os.close(fd)
-            if constants_ours:
-                os.close(constants_fd)
+        m = interruptible(self._load, path, constants, (
+            model, backend, profile, runners, threads, single_threaded, device, milliseconds(load_deadline),
+            milliseconds(run_deadline), explain), memory or 0)
         m.name = model
         m._prepare(self, options)
         return m
+
+    def _load(self, path, constants, options, memory):
+        fds = []
+        try:
+            for file in (path, constants):
+                if file is None:
+                    fds.append((-1, False))
+                elif hasattr(file, "items"):
+                    fds.append((safetensors(file), True))
+                else:
+                    fds.append(open_file(file))
+            return Model(self, fds[0][0], *options, fds[1][0], memory)
+        finally:
+            for fd, ours in fds:
+                if ours:
+                    os.close(fd)
 
     def inspect(self, path: Package, model: str = "model") -> dict:
         """As pt2box.inspect()."""

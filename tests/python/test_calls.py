@@ -555,6 +555,20 @@ class Processes(TestCase):
             self.assertEqual((out, err), ("interrupted 2.0\n", ""))
             self.assertLess(time.monotonic() - began, 5)
 
+    def test_interrupt_loading(self):
+        with tempfile.NamedTemporaryFile(suffix=".pt2") as f:
+            f.write(hostile("loop", 0))
+            f.flush()
+            p = self.child("import pt2box, sys\npt2box.ps()\nprint('ready', flush=True)\n"
+                           "try:\n    pt2box.load(%r)\nexcept KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+                           "print(pt2box.load(sys.argv[1]).n_inputs)" % f.name)
+            self.assertEqual(p.stdout.readline(), "ready\n")
+            time.sleep(0.3)
+            began = time.monotonic()
+            p.send_signal(signal.SIGINT)
+            self.assertEqual(p.communicate(timeout=20), ("interrupted\n1\n", ""))
+            self.assertLess(time.monotonic() - began, 5)
+
     def test_light(self):
         p = self.child("import pt2box, sys; print(sorted({'numpy', 'torch', 'json', 'asyncio', 'typing', 're', 'enum'} & set(sys.modules)))")
         out, err = p.communicate(timeout=20)
