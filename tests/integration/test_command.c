@@ -145,13 +145,6 @@ static void assert_nothing_left(void)
 /* ---- fixtures ---- */
 
 static const char *const needs_python[] = {"customop"};
-/* State outside of the code: being built. */
-static const char *const pending[] = {"extmut", "blobmut"};
-
-static bool is_pending(const char *name)
-{
-	return strcmp(name, pending[0]) == 0 || strcmp(name, pending[1]) == 0;
-}
 
 static bool runs_natively(const char *name)
 {
@@ -196,7 +189,7 @@ static void every_fixture(void **state)
 	for (; test_fixture_name(n, name); n++) {
 		if (test_fixture_load(name, &f))
 			fail_msg("%s", name);
-		for (size_t i = 0; i < f.n_cases && !is_pending(name); i++) {
+		for (size_t i = 0; i < f.n_cases; i++) {
 			const char *o = in_dir("fixture.npz");
 			int rc = run_case(&f, i, o);
 
@@ -488,8 +481,6 @@ static void inspect(void **state)
 		const char *model;
 
 		assert_int_equal(test_fixture_load(name, &f), 0);
-		if (is_pending(name))
-			continue;
 		model = f.cases[0].model[0] ? f.cases[0].model : "model";
 		assert_ok(RUN("inspect", f.package, "--json", "--name", model));
 		o = parsed();
