@@ -7,6 +7,8 @@
  * in the dry run (an input of zeros), in a run (an input that begins with 666). An attack returns 0 if it was refused
  * softly or does no harm, anything else if it got what it wanted: the model then fails with those words.
  *
+ * A file that defines ON_UPDATE, a function, has it called whenever the constants are set; not 0: they are refused.
+ *
  * Attacks are harmless where a sandbox fails: they look at /etc/hostname, talk to the loopback address, and all bombs are
  * bounded.
  */
@@ -120,6 +122,10 @@ ABI(UpdateUserManagedConstantBufferPairs)(void *c, const struct constant_entry *
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(e[i].name, "w") == 0 && aoti_torch_get_data_ptr(e[i].handle, &p) == 0)
 			weights = p;
+#ifdef ON_UPDATE
+	if (ON_UPDATE())
+		return 1;
+#endif
 	return weights == NULL;
 }
 #endif

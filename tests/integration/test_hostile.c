@@ -184,7 +184,7 @@ struct subject {
 	struct pt2box *c;
 	struct pt2box_model *m;
 	struct pt2box_error e;
-	bool constants;
+	float w; /* each of its constants, 0: none */
 	float in[N], out[N];
 };
 
@@ -199,7 +199,7 @@ static enum pt2box_status subject_load(struct subject *s, const char *name, int 
 	for (int i = 0; i < 1024; i++)
 		blob[i] = 0.25f;
 	memset(s, 0, sizeof(*s));
-	s->constants = constants != NULL;
+	s->w = constants ? 0.25f : 0;
 	snprintf(so, sizeof(so), "%s/%s.%d.so", world.paths.models, name, at);
 	snprintf(pkg, sizeof(pkg), "%s/%s.pt2", world.broker.dir, name);
 	p.so_path = so;
@@ -256,7 +256,7 @@ static enum pt2box_status good_run(struct subject *s)
 		s->in[i] = (float)(i + 1) / 8;
 	st = subject_run(s);
 	for (int i = 0; i < N && !st; i++)
-		if (s->out[i] != (float)(i + 1) / 4 + (s->constants ? 0.25f : 0)) {
+		if (s->out[i] != (float)(i + 1) / 4 + s->w) {
 			failed("a good run gave %g in place %d", (double)s->out[i], i);
 			return PT2BOX_INTERNAL;
 		}
@@ -644,6 +644,142 @@ static void test_lies(void **state)
 	assert_int_equal(world.failures, 0);
 }
 
+/* ---- changes of constants ---- */
+
+enum change { UPDATE, EXTRACT };
+
+static const struct {
+	const char *name;
+	int at, kind; /* the lie: see the model's source */
+	enum change change;
+	const char *what;
+	uint64_t want;
+} changes[] = {
+	{"change_apply", 3, 0, UPDATE, "no lie", S(OK)},
+	{"change_apply", 3, 1, UPDATE, "a worker never acknowledges", S(OK)},
+	{"change_apply", 3, 2, UPDATE, "a worker closes its socket, and waits", S(OK)},
+	{"change_apply", 3, 3, UPDATE, "a worker acknowledges everything", S(OK)},
+	{"change_apply", 3, 4, UPDATE, "a worker says garbage", S(OK)},
+	{"change_apply", 3, 5, UPDATE, "a worker dies", S(OK)},
+	{"change_apply", 3, 6, UPDATE, "a worker's container refuses", S(OK)},
+	{"change_apply", 3, 7, UPDATE, "a worker closes its socket, and goes on", S(OK)},
+	{"change_apply", 2, 1, UPDATE, "a template never acknowledges", S(MODEL_TIMEOUT)},
+	{"change_steal", 3, 0, EXTRACT, "no lie", S(OK)},
+	{"change_steal", 3, 1, EXTRACT, "the memory stays mapped", S(MODEL_PROTOCOL)},
+	{"change_steal", 3, 2, EXTRACT, "the memory is written on", S(MODEL_PROTOCOL)},
+	{"change_steal", 3, 3, EXTRACT, "the memory is not filled", S(OK) | S(MODEL_PROTOCOL)},
+	{"change_steal", 3, 6, EXTRACT, "nothing is said", S(MODEL_TIMEOUT)},
+	{"change_steal", 3, 4, UPDATE, "says staged, and is not", S(OK)},
+	{"change_steal", 3, 5, UPDATE, "says applied, and is not asked", S(OK)},
+	{"change_steal", 3, 6, UPDATE, "takes the message away", S(OK) | S(MODEL_TIMEOUT)},
+};
+
+static enum pt2box_status update(struct subject *s)
+{
+	static const int64_t size = 1024;
+	static float w[1024];
+	struct pt2box_constant k = {.name = "w"};
+	enum pt2box_status st = pt2box_tensor_lend(PT2BOX_FLOAT32, 1, &size, NULL, w, &k.tensor, &s->e);
+
+	for (int i = 0; i < 1024; i++)
+		w[i] = 0.5f;
+	if (!st)
+		st = pt2box_load_constants(s->m, &k, 1, PT2BOX_CONSTANTS_FULL, &s->e);
+	pt2box_tensor_free(k.tensor);
+	if (!st)
+		s->w = 0.5f;
+	return st;
+}
+
+static enum pt2box_status extract(struct subject *s)
+{
+	struct pt2box_constant *list;
+	enum pt2box_status st;
+	size_t n;
+
+	st = pt2box_extract_constants(s->m, 0, &list, &n, &s->e);
+	if (!st)
+		pt2box_free_constants(list, n);
+	return st;
+}
+
+/* The run that lies meanwhile. */
+static void *run_in_thread(void *arg)
+{
+	struct subject *s = arg;
+
+	(void)bad_run(s, (int)s->in[0]);
+	return NULL;
+}
+
+static void change_while_lying(size_t i)
+{
+	const bool steals = strcmp(changes[i].name, "change_steal") == 0 && changes[i].kind;
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	struct subject s, run = {.m = NULL};
+	enum pt2box_status st;
+	pthread_t thread;
+	char what[100];
+	long began, took;
+
+	opt.load_deadline_ms = LOAD_MS;
+	opt.run_deadline_ms = 3000;
+	snprintf(what, sizeof(what), "%s %d (%s)", changes[i].name, changes[i].kind, changes[i].what);
+	if (subject_load(&s, changes[i].name, changes[i].at, "embedded", &opt) || good_run(&s)) {
+		failed("%s: not served before: %s: %s", what, pt2box_status_name(s.e.status), s.e.text);
+		subject_close(&s);
+		return;
+	}
+	run = s;
+	run.in[0] = (float)changes[i].kind;
+	if (steals)
+		pthread_create(&thread, NULL, run_in_thread, &run);
+	else if (changes[i].kind && changes[i].at == 3 && bad_run(&s, changes[i].kind))
+		failed("%s: cannot be armed: %s", what, s.e.text);
+	if (steals)
+		usleep(50000);
+	began = test_now_ms();
+	st = changes[i].change == UPDATE ? update(&s) : extract(&s);
+	took = test_now_ms() - began;
+	if (steals)
+		pthread_join(thread, NULL);
+	printf("    %-40s %-14s %5ld ms  %.90s\n", changes[i].what, pt2box_status_name(st), took, st ? s.e.text : "");
+	fflush(stdout);
+	if ((unsigned)st > 63 || !(changes[i].want >> st & 1))
+		failed("%s: %s: %s", what, pt2box_status_name(st), s.e.text);
+	/* A closed socket may be that of a worker whose death is not known yet: that is waited for. */
+	if (took > (steals || changes[i].kind == 2 ? 3000 : LOAD_MS) + LATE_MS)
+		failed("%s: %ld ms", what, took);
+	if (st)
+		check_text(what, &s.e);
+	/* It is served again, by the constants that the status says. */
+	st = good_run(&s);
+	for (int k = 0; st && st != PT2BOX_INTERNAL && k < 20; k++) {
+		usleep(50000);
+		st = good_run(&s);
+	}
+	if (st)
+		failed("%s: the next run gave %s: %s", what, pt2box_status_name(st), s.e.text);
+	subject_close(&s);
+}
+
+static void test_changes(void **state)
+{
+	const char *only = getenv("TEST_CHANGE");
+	long runs = canary.runs;
+
+	(void)state;
+	world.failures = 0;
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		if (only && strtoul(only, NULL, 10) != i)
+			continue;
+		change_while_lying(i);
+		check_broker(changes[i].what);
+	}
+	check_canary(runs);
+	assert_int_equal(world.failures, 0);
+}
+
 /* ---- calls one by one ---- */
 
 #define CALL(name, ...) {SYS_##name, #name, {__VA_ARGS__}, 0, false}
@@ -896,6 +1032,7 @@ static int run_all(const char *group)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_attacks), cmocka_unit_test(test_lies), cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_explain), cmocka_unit_test(test_late_crash), cmocka_unit_test(test_runners),
+		cmocka_unit_test(test_changes),
 	};
 
 	/* A failed set-up or tear-down is printed, but not counted. */
