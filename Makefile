@@ -274,7 +274,7 @@ check-headers: ready ## every header compiles alone, public ones as C99 and C++
 	@tools/check-headers.sh $(CC) $(CXX)
 check-docs: $(B)/host/docgen ## generated pages are up to date
 	@tools/check-docs.sh $(B)
-check-torch: all ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
+check-torch: all python ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
 	@tools/check-torch.sh $(B) $(PYTHON)
 fuzz: ready-lint ## fuzz every decoder with libFuzzer, FUZZ_SECONDS=60 each
 	@tools/fuzz.sh
@@ -289,7 +289,7 @@ demo: ready ## run real packages, then hostile ones, and show what happened
 	@$(SUBMAKE) programs $(B)/tests/tools/demo $(DEMO_HOSTILE)
 	@tools/demo.sh $(B)
 bench: ready ## print the figures of the README as ratios in one run
-	@$(SUBMAKE) programs $(TOOLS) $(BENCHES)
+	@$(SUBMAKE) programs $(TOOLS) $(BENCHES) $(PYTHON_PARTS)
 	@tools/bench.sh $(B) $(PYTHON)
 docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md and docs/OPS.md
 	@tools/check-docs.sh $(B) --write
@@ -315,7 +315,7 @@ uninstall: ## what install put there, with the same DESTDIR and prefix
 compile_commands: ## compile_commands.json for editors
 	@tools/compile-commands.sh
 format: ready-lint ## clang-format everything
-	clang-format -i $(wildcard include/*.h $(foreach d,ipc confine broker worker client runtime tests bench tools,$(d)/*.[ch] $(d)/*/*.[ch] $(d)/*/*/*.[ch]))
+	clang-format -i $(wildcard include/*.h $(foreach d,ipc confine broker worker client runtime python tests bench tools,$(d)/*.[ch] $(d)/*/*.[ch] $(d)/*/*/*.[ch]))
 clean: ## remove build/
 	rm -rf build compile_commands.json
 help: ## this list

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A run that goes on by itself: its descriptor is readable when it has ended. Holds its inputs, and its model open, until then. */
+/* A run that goes on by itself: its descriptor is readable when it has ended. Holds its inputs, and
+ * its model open, until then. */
 #include <poll.h>
 #include <stdlib.h>
 
 #include "python/src/core.h"
 
 struct run_object {
-	PyObject_HEAD
-	struct model_object *model;
+	PyObject_HEAD struct model_object *model;
 	struct pt2box_run *run; /* NULL: its result was taken */
 	struct inputs *in;
 	bool flat;
@@ -31,11 +31,9 @@ static PyObject *start(struct model_object *m, struct inputs *in, bool flat)
 	opt.deadline_ms = m->deadline_ms;
 	opt.retries = m->retries;
 	if (r) {
-		Py_BEGIN_ALLOW_THREADS
-		st = pt2box_run_start(m->m, in->tensor, in->n, &opt, &r->run, &err);
-		Py_END_ALLOW_THREADS
-		if (st)
-			raise_error(&err);
+		Py_BEGIN_ALLOW_THREADS st =
+			pt2box_run_start(m->m, in->tensor, in->n, &opt, &r->run, &err);
+		Py_END_ALLOW_THREADS if (st) raise_error(&err);
 	}
 	if (st) {
 		inputs_deinit(in);
@@ -81,16 +79,15 @@ PyObject *model_start_flat(PyObject *self, PyObject *inputs)
 }
 
 /* Wait for the end, take the tensors. */
-static enum pt2box_status take(struct run_object *r, struct pt2box_tensor **out, struct pt2box_error *err)
+static enum pt2box_status take(struct run_object *r, struct pt2box_tensor **out,
+			       struct pt2box_error *err)
 {
 	struct pt2box_run *run = r->run;
 	enum pt2box_status st;
 
 	r->run = NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_run_finish(run, out, err);
-	Py_END_ALLOW_THREADS
-	return st;
+	Py_BEGIN_ALLOW_THREADS st = pt2box_run_finish(run, out, err);
+	Py_END_ALLOW_THREADS return st;
 }
 
 static void let_go(struct run_object *r)
@@ -199,10 +196,14 @@ static void run_dealloc(PyObject *self)
 }
 
 static PyMethodDef methods[] = {
-	{"result", run_result, METH_NOARGS, "result()\n\nWait for the end and take the outputs, once."},
-	{"fileno", run_fileno, METH_NOARGS, "fileno() -> int\n\nA descriptor that is readable once the run has ended."},
+	{"result", run_result, METH_NOARGS,
+	 "result()\n\nWait for the end and take the outputs, once."},
+	{"fileno", run_fileno, METH_NOARGS,
+	 "fileno() -> int\n\nA descriptor that is readable once the run has ended."},
 	{"done", run_done, METH_NOARGS, "done() -> bool"},
-	{"cancel", run_cancel, METH_NOARGS, "cancel()\n\nAsk that the run ends soon; result() then raises Cancelled, or has been quicker."},
+	{"cancel", run_cancel, METH_NOARGS,
+	 "cancel()\n\nAsk that the run ends soon; result() then raises Cancelled, or has been "
+	 "quicker."},
 	{NULL, NULL, 0, NULL},
 };
 

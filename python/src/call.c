@@ -112,7 +112,8 @@ bool inputs_from_call(struct inputs *in, struct model_object *m, PyObject *args,
 		PyErr_NoMemory();
 		return false;
 	}
-	ok = inputs_room(in, n) && tree_flatten_call(m->in_tree, args, kwargs, leaf) && inputs_from_leaves(in, m, leaf, n);
+	ok = inputs_room(in, n) && tree_flatten_call(m->in_tree, args, kwargs, leaf) &&
+	     inputs_from_leaves(in, m, leaf, n);
 	for (size_t i = 0; i < n; i++)
 		Py_XDECREF(leaf[i]);
 	if (leaf != few)
@@ -135,8 +136,8 @@ static int interrupted(void *arg)
 }
 
 /* true: @out holds n_out tensors. */
-static bool run_tensors(struct model_object *m, struct inputs *in, int64_t deadline_ms, uint32_t retries,
-			struct pt2box_tensor **out)
+static bool run_tensors(struct model_object *m, struct inputs *in, int64_t deadline_ms,
+			uint32_t retries, struct pt2box_tensor **out)
 {
 	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
 	struct pt2box_error err;
@@ -159,10 +160,11 @@ static bool run_tensors(struct model_object *m, struct inputs *in, int64_t deadl
 	return false;
 }
 
-static bool run_objects(struct model_object *m, struct inputs *in, int64_t deadline_ms, uint32_t retries, enum outputs kind,
-			PyObject **ret)
+static bool run_objects(struct model_object *m, struct inputs *in, int64_t deadline_ms,
+			uint32_t retries, enum outputs kind, PyObject **ret)
 {
-	struct pt2box_tensor *few[FEW], **out = m->n_out <= FEW ? few : malloc(m->n_out * sizeof(*out));
+	struct pt2box_tensor *few[FEW],
+		**out = m->n_out <= FEW ? few : malloc(m->n_out * sizeof(*out));
 	bool ok;
 
 	if (!out) {
@@ -187,10 +189,11 @@ static PyObject *to_list(PyObject **o, size_t n)
 }
 
 /* @tree NULL: a list */
-static PyObject *run_all(struct model_object *m, struct inputs *in, int64_t deadline_ms, uint32_t retries, enum outputs kind,
-			 const struct tree *tree)
+static PyObject *run_all(struct model_object *m, struct inputs *in, int64_t deadline_ms,
+			 uint32_t retries, enum outputs kind, const struct tree *tree)
 {
-	PyObject *few[FEW], **o = m->n_out <= FEW ? few : malloc(m->n_out * sizeof(*o)), *ret = NULL;
+	PyObject *few[FEW], **o = m->n_out <= FEW ? few : malloc(m->n_out * sizeof(*o)),
+			    *ret = NULL;
 
 	if (!o)
 		return PyErr_NoMemory();
@@ -234,7 +237,8 @@ static bool parse_flat(struct model_object *m, PyObject *args, PyObject *kwargs,
 	PyObject *deadline = Py_None, *retries = Py_None;
 	const char *outputs = NULL;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOz", names, &f->inputs, &deadline, &retries, &outputs))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOz", names, &f->inputs, &deadline,
+					 &retries, &outputs))
 		return false;
 	f->deadline_ms = deadline == Py_None ? m->deadline_ms : PyLong_AsLongLong(deadline);
 	f->retries = retries == Py_None ? m->retries : (unsigned)PyLong_AsUnsignedLong(retries);
@@ -258,14 +262,15 @@ PyObject *model_run(PyObject *self, PyObject *args, PyObject *kwargs)
 	return ret;
 }
 
-/* Inputs that nobody but this run holds: into the lane, and their memory is free. What somebody else holds, he may look at after
- * the run for what the model wrote into it. */
+/* Inputs that nobody but this run holds: into the lane, and their memory is free. What somebody
+ * else holds, he may look at after the run for what the model wrote into it. */
 static bool move_unshared(struct model_object *m, struct inputs *in)
 {
 	for (size_t i = 0; i < in->n; i++) {
 		struct leaf *l = &in->leaf[i];
 
-		if (Py_REFCNT(l->object) == 1 && !l->holder && !PyObject_TypeCheck(l->object, tensor_type)) {
+		if (Py_REFCNT(l->object) == 1 && !l->holder &&
+		    !PyObject_TypeCheck(l->object, tensor_type)) {
 			if (!leaf_move(l, m->m))
 				return false;
 			in->tensor[i] = l->tensor;
@@ -288,7 +293,8 @@ PyObject *model_boxed_run(PyObject *self, PyObject *args, PyObject *kwargs)
 		return PyErr_Format(PyExc_TypeError, "boxed_run() takes a list, which it empties");
 	if (!model_enter(m))
 		return NULL;
-	if (inputs_from_list(&in, m, f.inputs) && PyList_SetSlice(f.inputs, 0, PyList_Size(f.inputs), NULL) == 0) {
+	if (inputs_from_list(&in, m, f.inputs) &&
+	    PyList_SetSlice(f.inputs, 0, PyList_Size(f.inputs), NULL) == 0) {
 		kind = f.outputs;
 		for (size_t i = 0; i < in.n && kind == OUTPUTS_AUTO; i++)
 			if (in.leaf[i].is_torch)

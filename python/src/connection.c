@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection to a broker. Closing waits for nobody: if threads are in calls on it, the last of them closes. A forked child may
- * only drop it.
+ * A connection to a broker. Closing waits for nobody: if threads are in calls on it, the last of
+ * them closes. A forked child may only drop it.
  */
 #include "python/src/core.h"
 
@@ -29,10 +29,8 @@ static PyObject *connection_construct(PyTypeObject *type, PyObject *args, PyObje
 	if (path && !PyUnicode_FSConverter(path, &path))
 		return NULL;
 	text = path ? PyBytes_AsString(path) : NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_open(text, &c, &err);
-	Py_END_ALLOW_THREADS
-	Py_XDECREF(path);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_open(text, &c, &err);
+	Py_END_ALLOW_THREADS Py_XDECREF(path);
 	if (st)
 		return raise_error(&err);
 	o = self_of(PyType_GenericAlloc(type, 0));
@@ -48,8 +46,7 @@ static void close_now(struct connection_object *o)
 	struct pt2box *c = o->c;
 
 	o->c = NULL;
-	Py_BEGIN_ALLOW_THREADS
-	pt2box_close(c);
+	Py_BEGIN_ALLOW_THREADS pt2box_close(c);
 	Py_END_ALLOW_THREADS
 }
 
@@ -97,7 +94,8 @@ static void connection_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
-static PyObject *take_json(struct connection_object *o, enum pt2box_status st, char *text, const struct pt2box_error *err)
+static PyObject *take_json(struct connection_object *o, enum pt2box_status st, char *text,
+			   const struct pt2box_error *err)
 {
 	PyObject *ret;
 
@@ -125,14 +123,14 @@ static PyObject *connection_inspect(PyObject *self, PyObject *args)
 	c = connection_enter(o);
 	if (!c)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = only_metadata ? pt2box_inspect_metadata_fd(c, fd, model, &text, &err)
-			   : pt2box_inspect_fd(c, fd, model, &text, &err);
-	Py_END_ALLOW_THREADS
-	return take_json(o, st, text, &err);
+	Py_BEGIN_ALLOW_THREADS st = only_metadata
+					    ? pt2box_inspect_metadata_fd(c, fd, model, &text, &err)
+					    : pt2box_inspect_fd(c, fd, model, &text, &err);
+	Py_END_ALLOW_THREADS return take_json(o, st, text, &err);
 }
 
-static PyObject *report(PyObject *self, enum pt2box_status (*ask)(struct pt2box *, char **, struct pt2box_error *))
+static PyObject *report(PyObject *self,
+			enum pt2box_status (*ask)(struct pt2box *, char **, struct pt2box_error *))
 {
 	struct connection_object *o = self_of(self);
 	struct pt2box *c = connection_enter(o);
@@ -142,10 +140,8 @@ static PyObject *report(PyObject *self, enum pt2box_status (*ask)(struct pt2box 
 
 	if (!c)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = ask(c, &text, &err);
-	Py_END_ALLOW_THREADS
-	return take_json(o, st, text, &err);
+	Py_BEGIN_ALLOW_THREADS st = ask(c, &text, &err);
+	Py_END_ALLOW_THREADS return take_json(o, st, text, &err);
 }
 
 static PyObject *connection_doctor(PyObject *self, PyObject *none)
@@ -174,10 +170,13 @@ static PyObject *connection_lost(PyObject *self, void *unused)
 
 static PyMethodDef methods[] = {
 	{"close", connection_close, METH_NOARGS,
-	 "close()\n\nUnload its models, end a private broker. Runs that other threads are in end first."},
+	 "close()\n\nUnload its models, end a private broker. Runs that other threads are in end "
+	 "first."},
 	{"_inspect", connection_inspect, METH_VARARGS, NULL},
-	{"doctor", connection_doctor, METH_NOARGS, "doctor() -> dict\n\nWhat this machine can enforce, and what is in force."},
-	{"ps", connection_ps, METH_NOARGS, "ps() -> dict\n\nModels, workers, lanes and memory of this tenant."},
+	{"doctor", connection_doctor, METH_NOARGS,
+	 "doctor() -> dict\n\nWhat this machine can enforce, and what is in force."},
+	{"ps", connection_ps, METH_NOARGS,
+	 "ps() -> dict\n\nModels, workers, lanes and memory of this tenant."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -201,5 +200,7 @@ static PyType_Spec spec = {"pt2box._core.Connection", sizeof(struct connection_o
 int connection_type_init(PyObject *module)
 {
 	connection_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
-	return connection_type ? PyModule_AddObjectRef(module, "Connection", (PyObject *)connection_type) : -1;
+	return connection_type
+		       ? PyModule_AddObjectRef(module, "Connection", (PyObject *)connection_type)
+		       : -1;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The constants of a model: replaced, swapped, read. Each call waits, without the GIL, until the change is in force. */
+/* The constants of a model: replaced, swapped, read. Each call waits, without the GIL, until the
+ * change is in force. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,8 @@ static bool given_init(struct given *g, PyObject *pairs)
 	for (size_t i = 0; i < n; i++) {
 		PyObject *tensor;
 
-		if (!PyArg_ParseTuple(PyList_GetItem(pairs, (Py_ssize_t)i), "sO", &g->list[i].name, &tensor))
+		if (!PyArg_ParseTuple(PyList_GetItem(pairs, (Py_ssize_t)i), "sO", &g->list[i].name,
+				      &tensor))
 			return false;
 		g->n++;
 		if (!leaf_init(&g->leaf[i], tensor, -1, i))
@@ -45,7 +47,8 @@ static bool given_init(struct given *g, PyObject *pairs)
 	return true;
 }
 
-static PyObject *end_call(struct model_object *m, enum pt2box_status st, const struct pt2box_error *err)
+static PyObject *end_call(struct model_object *m, enum pt2box_status st,
+			  const struct pt2box_error *err)
 {
 	model_leave(m);
 	if (st)
@@ -69,10 +72,8 @@ PyObject *model_load_constants(PyObject *self, PyObject *args)
 		model_leave(m);
 		return NULL;
 	}
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_load_constants(m->m, g.list, g.n, flags, &err);
-	Py_END_ALLOW_THREADS
-	given_deinit(&g);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_load_constants(m->m, g.list, g.n, flags, &err);
+	Py_END_ALLOW_THREADS given_deinit(&g);
 	return end_call(m, st, &err);
 }
 
@@ -86,13 +87,12 @@ PyObject *model_load_constants_fd(PyObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "iI", &fd, &flags) || !model_enter(m))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_load_constants_fd(m->m, fd, flags, &err);
-	Py_END_ALLOW_THREADS
-	return end_call(m, st, &err);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_load_constants_fd(m->m, fd, flags, &err);
+	Py_END_ALLOW_THREADS return end_call(m, st, &err);
 }
 
-static PyObject *change(PyObject *self, enum pt2box_status (*f)(struct pt2box_model *, struct pt2box_error *))
+static PyObject *change(PyObject *self,
+			enum pt2box_status (*f)(struct pt2box_model *, struct pt2box_error *))
 {
 	struct model_object *m = (struct model_object *)self;
 	struct pt2box_error err;
@@ -100,10 +100,8 @@ static PyObject *change(PyObject *self, enum pt2box_status (*f)(struct pt2box_mo
 
 	if (!model_enter(m))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = f(m->m, &err);
-	Py_END_ALLOW_THREADS
-	return end_call(m, st, &err);
+	Py_BEGIN_ALLOW_THREADS st = f(m->m, &err);
+	Py_END_ALLOW_THREADS return end_call(m, st, &err);
 }
 
 PyObject *model_swap_constants(PyObject *self, PyObject *none)
@@ -127,10 +125,8 @@ PyObject *model_fold_constants(PyObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "p", &inactive) || !model_enter(m))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_fold_constants(m->m, inactive, &err);
-	Py_END_ALLOW_THREADS
-	return end_call(m, st, &err);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_fold_constants(m->m, inactive, &err);
+	Py_END_ALLOW_THREADS return end_call(m, st, &err);
 }
 
 /* ---- read ---- */
@@ -145,7 +141,8 @@ static PyObject *to_dict(struct pt2box_constant *list, size_t n, enum outputs ki
 		PyObject *o = NULL;
 
 		list[i].tensor = NULL;
-		if (!outputs_make(&t, 1, NULL, 0, kind, true, &o) || PyDict_SetItemString(d, list[i].name, o) < 0)
+		if (!outputs_make(&t, 1, NULL, 0, kind, true, &o) ||
+		    PyDict_SetItemString(d, list[i].name, o) < 0)
 			Py_CLEAR(d);
 		Py_XDECREF(o);
 	}
@@ -164,15 +161,12 @@ PyObject *model_extract_constants(PyObject *self, PyObject *args)
 	size_t n = 0;
 	int inactive;
 
-	if (!PyArg_ParseTuple(args, "ps", &inactive, &outputs) || !outputs_parse(outputs, &kind) || !model_enter(m))
+	if (!PyArg_ParseTuple(args, "ps", &inactive, &outputs) || !outputs_parse(outputs, &kind) ||
+	    !model_enter(m))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_extract_constants(m->m, inactive, &list, &n, &err);
-	Py_END_ALLOW_THREADS
-	if (st)
-		raise_error(&err);
-	else
-		ret = to_dict(list, n, kind);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_extract_constants(m->m, inactive, &list, &n, &err);
+	Py_END_ALLOW_THREADS if (st) raise_error(&err);
+	else ret = to_dict(list, n, kind);
 	if (!st)
 		pt2box_free_constants(list, n);
 	model_leave(m);
@@ -191,9 +185,10 @@ PyObject *model_constants(PyObject *self, PyObject *none)
 		return NULL;
 	list = PyList_New(0);
 	for (size_t i = 0; list && pt2box_model_constant(m->m, i, &k); i++) {
-		PyObject *row = Py_BuildValue("(sssNNKii)", k.fqn, k.name, pt2box_dtype_name(k.dtype), tuple_from(k.sizes, k.ndim),
-					      tuple_from(k.strides, k.ndim), (unsigned long long)k.bytes, (int)k.type,
-					      (int)k.folded);
+		PyObject *row =
+			Py_BuildValue("(sssNNKii)", k.fqn, k.name, pt2box_dtype_name(k.dtype),
+				      tuple_from(k.sizes, k.ndim), tuple_from(k.strides, k.ndim),
+				      (unsigned long long)k.bytes, (int)k.type, (int)k.folded);
 
 		if (!row || PyList_Append(list, row) < 0)
 			Py_CLEAR(list);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pt2box._core: what its files share. The module is a thin layer over libpt2box: objects in, objects out, the GIL released where
- * the library may wait. Memory of tensors is shared with arrays of others through counted owners, which may die on any thread.
+ * pt2box._core: what its files share. The module is a thin layer over libpt2box: objects in,
+ * objects out, the GIL released where the library may wait. Memory of tensors is shared with arrays
+ * of others through counted owners, which may die on any thread.
  */
 #ifndef PT2BOX_PYTHON_CORE_H
 #define PT2BOX_PYTHON_CORE_H
@@ -38,7 +39,7 @@ PyObject *errors_set(PyObject *module, PyObject *args);
 /* ---- dtype.c ---- */
 struct dtype {
 	int32_t number;
-	const char *format;	/* of the buffer protocol; of a type that it lacks, that of the bytes */
+	const char *format; /* of the buffer protocol; of a type that it lacks, that of the bytes */
 	const char *numpy_name; /* NULL: numpy has it only from ml_dtypes, if at all */
 	uint8_t dl_code, dl_bits;
 	PyObject *numpy; /* once it was asked for */
@@ -72,19 +73,20 @@ struct view {
 	int64_t sizes[MAX_DIMS], strides[MAX_DIMS];
 	struct owner *owner;
 };
-void view_from_info(struct view *v, const struct pt2box_tensor_info *info, struct owner *owner_take);
+void view_from_info(struct view *v, const struct pt2box_tensor_info *info,
+		    struct owner *owner_take);
 uint64_t view_bytes(const struct view *v); /* from element 0 to behind the last */
 bool view_is_contiguous(const struct view *v);
-bool view_equal(const struct view *a, const struct view *b); /* the same elements in the same places */
-/* Strides in elements from a buffer's; false: negative, or no multiple of an element. Of a dimension with less than two elements
- * they say nothing, and are made up. */
+bool view_equal(const struct view *a,
+		const struct view *b); /* the same elements in the same places */
+/* Strides in elements from a buffer's; false: negative, or no multiple of an element. Of a
+ * dimension with less than two elements they say nothing, and are made up. */
 bool strides_from_bytes(const Py_buffer *b, int64_t *ret);
 PyObject *tuple_from(const int64_t *v, int32_t n);
 
 /* ---- tensor.c ---- */
 struct tensor_object {
-	PyObject_HEAD
-	struct view v;
+	PyObject_HEAD struct view v;
 	Py_ssize_t byte_strides[MAX_DIMS];
 };
 extern PyTypeObject *tensor_type;
@@ -95,10 +97,12 @@ PyObject *tensor_from_any(PyObject *module, PyObject *object); /* a copy */
 bool view_copy(const struct view *v, struct view *ret);
 
 /* ---- export.c ---- */
-PyObject *export_numpy(const struct view *v);  /* takes the owner; a Tensor where numpy has no such type */
-bool is_ndarray(PyObject *object); /* false also if there is no numpy, with an exception */
-PyObject *export_torch(const struct view *v);  /* takes the owner */
-PyObject *export_capsule(const struct view *v, bool versioned, uint64_t flags); /* borrows: the owner is counted */
+PyObject *
+export_numpy(const struct view *v); /* takes the owner; a Tensor where numpy has no such type */
+bool is_ndarray(PyObject *object);  /* false also if there is no numpy, with an exception */
+PyObject *export_torch(const struct view *v); /* takes the owner */
+PyObject *export_capsule(const struct view *v, bool versioned,
+			 uint64_t flags); /* borrows: the owner is counted */
 /* torch.Tensor, its functions that are needed; false with an exception. Imports torch. */
 struct torch {
 	PyObject *tensor_type, *is_neg, *is_conj, *from_dlpack;
@@ -121,31 +125,37 @@ struct leaf {
 	void *copy;
 	uint64_t scalar[2];
 };
-/* @declared: dtype that the package says, for Python numbers; -1: unknown. false with an exception; deinit in any case. */
+/* @declared: dtype that the package says, for Python numbers; -1: unknown. false with an exception;
+ * deinit in any case. */
 bool leaf_init(struct leaf *l, PyObject *object, int32_t declared, size_t index);
 void leaf_deinit(struct leaf *l);
 /* After a run: what it wrote into a copy that was made here. */
 bool leaf_write_back(struct leaf *l);
-/* A number of Python, None or text, which may stand for what was fixed when the model was exported. */
+/* A number of Python, None or text, which may stand for what was fixed when the model was exported.
+ */
 bool leaf_is_constant(PyObject *object);
-/* Move the elements into the model's lane, so that the caller's memory is free before the run; what is not contiguous stays. */
+/* Move the elements into the model's lane, so that the caller's memory is free before the run; what
+ * is not contiguous stays. */
 bool leaf_move(struct leaf *l, struct pt2box_model *m);
 
 /* ---- outputs.c ---- */
 enum outputs { OUTPUTS_AUTO, OUTPUTS_NUMPY, OUTPUTS_TORCH, OUTPUTS_TENSOR };
 /* "auto", "numpy", "torch", "tensor"; false with an exception */
 bool outputs_parse(const char *text, enum outputs *ret);
-/* The objects of a run's outputs, of which this takes all, success or not. @copy: none of them readonly. */
-bool outputs_make(struct pt2box_tensor **out, size_t n, const struct leaf *leaves, size_t n_leaves, enum outputs kind,
-		  bool copy, PyObject **ret);
+/* The objects of a run's outputs, of which this takes all, success or not. @copy: none of them
+ * readonly. */
+bool outputs_make(struct pt2box_tensor **out, size_t n, const struct leaf *leaves, size_t n_leaves,
+		  enum outputs kind, bool copy, PyObject **ret);
 
 /* ---- tree.c ---- */
 struct tree;
-/* From (kind, keys, make, split, children) with children the same: see _pytree.py. NULL with an exception. */
+/* From (kind, keys, make, split, children) with children the same: see _pytree.py. NULL with an
+ * exception. */
 struct tree *tree_new(PyObject *spec);
 void tree_free(struct tree *t);
 size_t tree_n_leaves(const struct tree *t);
-/* References in order; on failure, false with an exception, some are there: @leaves was all NULL before. */
+/* References in order; on failure, false with an exception, some are there: @leaves was all NULL
+ * before. */
 bool tree_flatten(const struct tree *t, PyObject *object, PyObject **leaves, const char *what);
 PyObject *tree_unflatten(const struct tree *t, PyObject **leaves);
 /* The arguments of a call to leaves, by a spec that is (args, kwargs). */
@@ -153,21 +163,21 @@ bool tree_flatten_call(const struct tree *t, PyObject *args, PyObject *kwargs, P
 
 /* ---- connection.c ---- */
 struct connection_object {
-	PyObject_HEAD
-	struct pt2box *c;
+	PyObject_HEAD struct pt2box *c;
 	uint32_t calls; /* threads in a call */
 	bool closing, lost;
 };
 extern PyTypeObject *connection_type;
 int connection_type_init(PyObject *module);
-struct pt2box *connection_enter(struct connection_object *o); /* NULL with an exception: it is closed */
+struct pt2box *
+connection_enter(struct connection_object *o); /* NULL with an exception: it is closed */
 void connection_leave(struct connection_object *o);
-void connection_note(struct connection_object *o, enum pt2box_status st); /* of a call that has ended */
+void connection_note(struct connection_object *o,
+		     enum pt2box_status st); /* of a call that has ended */
 
 /* ---- model.c ---- */
 struct model_object {
-	PyObject_HEAD
-	struct connection_object *connection;
+	PyObject_HEAD struct connection_object *connection;
 	struct model_object *parent; /* of a session */
 	struct pt2box_model *m;
 	uint32_t calls; /* runs and other calls under way */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The binary interface of DLPack 1.x, from its specification (dmlc/dlpack, include/dlpack/dlpack.h): structs whose layout is fixed,
- * and the table of functions that a tensor type may offer as __dlpack_c_exchange_api__.
+ * The binary interface of DLPack 1.x, from its specification (dmlc/dlpack,
+ * include/dlpack/dlpack.h): structs whose layout is fixed, and the table of functions that a tensor
+ * type may offer as __dlpack_c_exchange_api__.
  */
 #ifndef PT2BOX_PYTHON_DLPACK_H
 #define PT2BOX_PYTHON_DLPACK_H
@@ -59,7 +60,8 @@ struct dl_versioned {
 	struct dl_tensor t;
 };
 
-/* Functions return 0, or -1 with a Python exception. "to" takes what it is given, "view" borrows from the object. */
+/* Functions return 0, or -1 with a Python exception. "to" takes what it is given, "view" borrows
+ * from the object. */
 struct dl_exchange {
 	uint32_t major, minor;
 	struct dl_exchange *previous;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Element types in four notations: ours (PyTorch's numbers), the buffer protocol's, DLPack's, numpy's. */
+/* Element types in four notations: ours (PyTorch's numbers), the buffer protocol's, DLPack's,
+ * numpy's. */
 #include <string.h>
 
 #include "python/src/core.h"
@@ -53,7 +54,8 @@ int32_t dtype_from_format(const char *f, Py_ssize_t itemsize)
 {
 	if (!f)
 		return PT2BOX_UINT8; /* the protocol's default: bytes */
-	if (*f == '@' || *f == '=' || *f == '<' || *f == '|' || (itemsize == 1 && (*f == '>' || *f == '!')))
+	if (*f == '@' || *f == '=' || *f == '<' || *f == '|' ||
+	    (itemsize == 1 && (*f == '>' || *f == '!')))
 		f++;
 	if (f[0] == 'Z')
 		return f[1] == 'f' ? PT2BOX_COMPLEX64 : f[1] == 'd' ? PT2BOX_COMPLEX128 : -1;

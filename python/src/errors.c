@@ -38,7 +38,8 @@ PyObject *raise_error(const struct pt2box_error *err)
 	if (PyErr_Occurred())
 		return NULL;
 	text = PyUnicode_DecodeUTF8(err->text, (Py_ssize_t)strlen(err->text), "replace");
-	e = text ? PyObject_CallFunction(cls, "Oiii", text, (int)st, err->signal, err->sys_errno) : NULL;
+	e = text ? PyObject_CallFunction(cls, "Oiii", text, (int)st, err->signal, err->sys_errno)
+		 : NULL;
 	if (e)
 		PyErr_SetObject((PyObject *)Py_TYPE(e), e);
 	Py_XDECREF(text);

@@ -29,7 +29,8 @@ bool is_ndarray(PyObject *object)
 	return numpy_get() && PyObject_TypeCheck(object, (PyTypeObject *)ndarray_type);
 }
 
-/* By the buffer protocol; of types that it lacks, as integers, which are then called by their name. */
+/* By the buffer protocol; of types that it lacks, as integers, which are then called by their name.
+ */
 static PyObject *strided_array(PyObject *tensor, PyObject *dtype)
 {
 	PyObject *raw = PyObject_CallFunctionObjArgs(asarray, tensor, NULL);
@@ -53,7 +54,8 @@ PyObject *export_numpy(const struct view *v)
 		return tensor;
 	if (view_is_contiguous(v)) {
 		shape = tuple_from(v->sizes, v->ndim);
-		ret = shape ? PyObject_CallFunctionObjArgs(ndarray_type, shape, dtype, tensor, NULL) : NULL;
+		ret = shape ? PyObject_CallFunctionObjArgs(ndarray_type, shape, dtype, tensor, NULL)
+			    : NULL;
 		Py_XDECREF(shape);
 	} else {
 		ret = strided_array(tensor, dtype);
@@ -131,7 +133,9 @@ static void capsule_died(PyObject *capsule)
 PyObject *export_capsule(const struct view *v, bool versioned, uint64_t flags)
 {
 	struct exported *e = exported_new(v, versioned, flags);
-	PyObject *capsule = e ? PyCapsule_New(e, versioned ? "dltensor_versioned" : "dltensor", capsule_died) : NULL;
+	PyObject *capsule =
+		e ? PyCapsule_New(e, versioned ? "dltensor_versioned" : "dltensor", capsule_died)
+		  : NULL;
 
 	if (e && !capsule)
 		delete_versioned(&e->u.versioned);
@@ -167,7 +171,8 @@ const struct torch *torch_get(void)
 	torch.tensor_type = PyObject_GetAttrString(module, "Tensor");
 	if (torch.tensor_type) {
 		torch.is_neg = PyObject_GetAttrString(torch.tensor_type, "is_neg");
-		torch.is_conj = torch.is_neg ? PyObject_GetAttrString(torch.tensor_type, "is_conj") : NULL;
+		torch.is_conj =
+			torch.is_neg ? PyObject_GetAttrString(torch.tensor_type, "is_conj") : NULL;
 	}
 	if (torch.is_conj) {
 		torch.api = exchange_of(torch.tensor_type);
@@ -180,7 +185,8 @@ const struct torch *torch_get(void)
 static PyObject *by_capsule(const struct torch *t, const struct view *v)
 {
 	PyObject *capsule = export_capsule(v, false, 0);
-	PyObject *ret = capsule ? PyObject_CallFunctionObjArgs(t->from_dlpack, capsule, NULL) : NULL;
+	PyObject *ret =
+		capsule ? PyObject_CallFunctionObjArgs(t->from_dlpack, capsule, NULL) : NULL;
 
 	Py_XDECREF(capsule);
 	return ret;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The library's JSON to objects. Python's own module takes longer to import than a package takes to inspect. */
+/* The library's JSON to objects. Python's own module takes longer to import than a package takes to
+ * inspect. */
 #include <jansson.h>
 
 #include "python/src/core.h"
@@ -12,7 +13,8 @@ static PyObject *to_dict(const json_t *j)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)j, key, value) {
+	json_object_foreach((json_t *)j, key, value)
+	{
 		PyObject *v = d ? to_object(value) : NULL;
 
 		if (!v || PyDict_SetItemString(d, key, v) < 0)
@@ -43,7 +45,8 @@ static PyObject *to_object(const json_t *j)
 	case JSON_ARRAY:
 		return to_list(j);
 	case JSON_STRING:
-		return PyUnicode_DecodeUTF8(json_string_value(j), (Py_ssize_t)json_string_length(j), NULL);
+		return PyUnicode_DecodeUTF8(json_string_value(j), (Py_ssize_t)json_string_length(j),
+					    NULL);
 	case JSON_INTEGER:
 		return PyLong_FromLongLong(json_integer_value(j));
 	case JSON_REAL:

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An input: from whatever the caller has to a tensor lent to the run. By the kind of its type, which is remembered: our own Tensor;
- * DLPack's table of functions (torch); the buffer protocol (numpy, array, bytes); DLPack's capsules; Python's numbers.
+ * An input: from whatever the caller has to a tensor lent to the run. By the kind of its type,
+ * which is remembered: our own Tensor; DLPack's table of functions (torch); the buffer protocol
+ * (numpy, array, bytes); DLPack's capsules; Python's numbers.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static unsigned n_known;
 
 bool leaf_is_constant(PyObject *o)
 {
-	return o == Py_None || PyLong_Check(o) || PyFloat_Check(o) || PyComplex_Check(o) || PyUnicode_Check(o);
+	return o == Py_None || PyLong_Check(o) || PyFloat_Check(o) || PyComplex_Check(o) ||
+	       PyUnicode_Check(o);
 }
 
 /* torch is imported if one of its tensors is here. */
@@ -65,7 +67,8 @@ static bool classify(PyObject *object, struct known *k)
 	else if (k->api)
 		k->kind = KIND_EXCHANGE;
 	else if (PyLong_Check(object) || PyFloat_Check(object) || PyComplex_Check(object))
-		k->kind = PyObject_CheckBuffer(object) ? KIND_BUFFER : KIND_NUMBER; /* numpy.float64 is both */
+		k->kind = PyObject_CheckBuffer(object) ? KIND_BUFFER
+						       : KIND_NUMBER; /* numpy.float64 is both */
 	else if (PyObject_CheckBuffer(object))
 		k->kind = KIND_BUFFER;
 	else
@@ -93,8 +96,8 @@ static const struct known *look_up(PyObject *object)
 
 /* ---- tensors ---- */
 
-static bool lend(struct leaf *l, int32_t dtype, int32_t ndim, const int64_t *sizes, const int64_t *strides, void *data,
-		 bool readonly)
+static bool lend(struct leaf *l, int32_t dtype, int32_t ndim, const int64_t *sizes,
+		 const int64_t *strides, void *data, bool readonly)
 {
 	struct pt2box_error err;
 
@@ -127,10 +130,12 @@ static bool from_dltensor(struct leaf *l, const struct dl_tensor *t, bool readon
 		return refuse(index, l->object, "has a dtype that no package takes");
 	if (t->ndim > MAX_DIMS)
 		return refuse(index, l->object, "has more than 16 dimensions");
-	return lend(l, dtype, t->ndim, t->shape, t->strides, t->data ? (uint8_t *)t->data + t->byte_offset : NULL, readonly);
+	return lend(l, dtype, t->ndim, t->shape, t->strides,
+		    t->data ? (uint8_t *)t->data + t->byte_offset : NULL, readonly);
 }
 
-/* A tensor whose bits wait to be negated or conjugated: its memory is not its value. Replaced by one that is. */
+/* A tensor whose bits wait to be negated or conjugated: its memory is not its value. Replaced by
+ * one that is. */
 static bool resolve(struct leaf *l, PyObject *test, const char *method)
 {
 	PyObject *is = PyObject_CallFunctionObjArgs(test, l->object, NULL);
@@ -172,7 +177,8 @@ static bool from_exchange(struct leaf *l, const struct known *k, size_t index)
 static PyObject *get_capsule(PyObject *object)
 {
 	PyObject *f = PyObject_GetAttrString(object, "__dlpack__");
-	PyObject *none = PyTuple_New(0), *options = Py_BuildValue("{s(ii)}", "max_version", 1, 0), *ret = NULL;
+	PyObject *none = PyTuple_New(0), *options = Py_BuildValue("{s(ii)}", "max_version", 1, 0),
+		 *ret = NULL;
 
 	if (f && none && options)
 		ret = PyObject_Call(f, none, options);
@@ -244,7 +250,8 @@ static bool from_buffer(struct leaf *l, PyObject *exporter, int32_t dtype, size_
 	return lend(l, dtype, b->ndim, b->shape, strides, b->buf, b->readonly);
 }
 
-/* Of numpy's arrays, those of ml_dtypes' types have no buffer: integers of their size over the same memory do. */
+/* Of numpy's arrays, those of ml_dtypes' types have no buffer: integers of their size over the same
+ * memory do. */
 static bool from_named(struct leaf *l, size_t index)
 {
 	PyObject *dtype, *name;
@@ -280,7 +287,8 @@ static int32_t default_dtype(PyObject *o)
 
 static bool store_integer(struct leaf *l, int32_t dtype, size_t index)
 {
-	bool is_signed = dtype != PT2BOX_UINT8 && dtype != PT2BOX_UINT16 && dtype != PT2BOX_UINT32 && dtype != PT2BOX_UINT64;
+	bool is_signed = dtype != PT2BOX_UINT8 && dtype != PT2BOX_UINT16 &&
+			 dtype != PT2BOX_UINT32 && dtype != PT2BOX_UINT64;
 	int bits = 8 * (int)pt2box_dtype_size(dtype);
 	int overflow = 0;
 	long long v;
@@ -292,8 +300,9 @@ static bool store_integer(struct leaf *l, int32_t dtype, size_t index)
 		return !PyErr_Occurred();
 	}
 	v = PyLong_AsLongLongAndOverflow(l->object, &overflow);
-	if (overflow || (bits < 64 && (is_signed ? v < -(1ll << (bits - 1)) || v >= 1ll << (bits - 1) :
-						   v < 0 || v >= 1ll << bits)))
+	if (overflow ||
+	    (bits < 64 && (is_signed ? v < -(1ll << (bits - 1)) || v >= 1ll << (bits - 1)
+				     : v < 0 || v >= 1ll << bits)))
 		return refuse(index, l->object, "the number does not fit the package's integer");
 	memcpy(l->scalar, &v, sizeof(v)); /* little-endian: the low bytes come first */
 	return !PyErr_Occurred();
@@ -330,7 +339,8 @@ static bool from_number(struct leaf *l, int32_t declared, size_t index)
 	case PT2BOX_FLOAT8_E5M2:
 	case PT2BOX_FLOAT8_E4M3FN:
 	case PT2BOX_COMPLEX32:
-		return refuse(index, l->object, "the package takes a tensor of a type that Python lacks");
+		return refuse(index, l->object,
+			      "the package takes a tensor of a type that Python lacks");
 	default:
 		if (!store_integer(l, dtype, index))
 			return false;
@@ -374,11 +384,14 @@ bool leaf_init(struct leaf *l, PyObject *object, int32_t declared, size_t index)
 		return from_exchange(l, k, index);
 	case KIND_BUFFER:
 		return from_buffer(l, object, -1, index) ||
-		       (!l->has_buffer && PyObject_HasAttrString(object, "dtype") && from_named(l, index));
+		       (!l->has_buffer && PyObject_HasAttrString(object, "dtype") &&
+			from_named(l, index));
 	case KIND_DLPACK:
 		if (k->is_torch) {
 			l->holder = PyObject_CallMethod(object, "detach", NULL);
-			return l->holder && (l->object = (Py_DECREF(object), Py_NewRef(l->holder))) && from_dlpack(l, index);
+			return l->holder &&
+			       (l->object = (Py_DECREF(object), Py_NewRef(l->holder))) &&
+			       from_dlpack(l, index);
 		}
 		return from_dlpack(l, index);
 	case KIND_NUMBER:
@@ -436,10 +449,8 @@ bool leaf_move(struct leaf *l, struct pt2box_model *m)
 		raise_error(&err);
 		return false;
 	}
-	Py_BEGIN_ALLOW_THREADS
-	memcpy(pt2box_tensor_get_info(t)->data, f->data, view_bytes(&v));
-	Py_END_ALLOW_THREADS
-	leaf_deinit(l);
+	Py_BEGIN_ALLOW_THREADS memcpy(pt2box_tensor_get_info(t)->data, f->data, view_bytes(&v));
+	Py_END_ALLOW_THREADS leaf_deinit(l);
 	memset(l, 0, sizeof(*l));
 	l->tensor = t;
 	l->owns_tensor = true;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A loaded model, or a session of one: made, described, closed. Closed while runs are under way, the last of them unloads it. */
+/* A loaded model, or a session of one: made, described, closed. Closed while runs are under way,
+ * the last of them unloads it. */
 #include <string.h>
 
 #include "python/src/core.h"
@@ -33,10 +34,9 @@ static void unload(struct model_object *o)
 
 	o->m = NULL;
 	o->parent = NULL;
-	Py_BEGIN_ALLOW_THREADS
-	pt2box_unload(m);
-	Py_END_ALLOW_THREADS
-	if (parent) {
+	Py_BEGIN_ALLOW_THREADS pt2box_unload(m);
+	Py_END_ALLOW_THREADS if (parent)
+	{
 		drop(parent);
 		Py_DECREF((PyObject *)parent);
 	}
@@ -59,7 +59,8 @@ void model_leave(struct model_object *o)
 	Py_DECREF((PyObject *)c);
 }
 
-static struct model_object *finish(PyTypeObject *type, struct connection_object *c, struct pt2box_model *m)
+static struct model_object *finish(PyTypeObject *type, struct connection_object *c,
+				   struct pt2box_model *m)
 {
 	struct model_object *o = self_of(PyType_GenericAlloc(type, 0));
 
@@ -77,9 +78,9 @@ static struct model_object *finish(PyTypeObject *type, struct connection_object 
 
 static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"connection", "fd",	  "model",	   "backend", "profile",      "runners",
-				"threads",    "single_threaded", "device", "load_ms", "run_ms", "explain", "constants_fd",
-				"memory",     NULL};
+	static char *names[] = {"connection", "fd",	 "model",	    "backend", "profile",
+				"runners",    "threads", "single_threaded", "device",  "load_ms",
+				"run_ms",     "explain", "constants_fd",    "memory",  NULL};
 	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
 	struct pt2box_model *m = NULL;
 	struct model_object *ret = NULL;
@@ -91,10 +92,11 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 	struct pt2box *box;
 	int fd;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i|zzzIIpiLLpiK:Model", names, connection_type, &c, &fd,
-					 &opt.model_name, &opt.backend, &opt.profile, &opt.runners, &opt.threads,
-					 &opt.single_threaded, &opt.device_index, &load_ms, &run_ms, &opt.explain,
-					 &opt.constants_fd, &memory))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i|zzzIIpiLLpiK:Model", names,
+					 connection_type, &c, &fd, &opt.model_name, &opt.backend,
+					 &opt.profile, &opt.runners, &opt.threads,
+					 &opt.single_threaded, &opt.device_index, &load_ms, &run_ms,
+					 &opt.explain, &opt.constants_fd, &memory))
 		return NULL;
 	opt.load_deadline_ms = load_ms;
 	opt.run_deadline_ms = run_ms;
@@ -102,10 +104,8 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 	box = connection_enter((struct connection_object *)c);
 	if (!box)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_load_fd(box, fd, &opt, &m, &err);
-	Py_END_ALLOW_THREADS
-	connection_note((struct connection_object *)c, st);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_load_fd(box, fd, &opt, &m, &err);
+	Py_END_ALLOW_THREADS connection_note((struct connection_object *)c, st);
 	if (st)
 		raise_error(&err);
 	else
@@ -124,10 +124,8 @@ static PyObject *model_session(PyObject *self, PyObject *none)
 	(void)none;
 	if (!model_enter(o))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS
-	st = pt2box_session_open(o->m, &m, &err);
-	Py_END_ALLOW_THREADS
-	s = st ? NULL : finish(Py_TYPE(self), o->connection, m);
+	Py_BEGIN_ALLOW_THREADS st = pt2box_session_open(o->m, &m, &err);
+	Py_END_ALLOW_THREADS s = st ? NULL : finish(Py_TYPE(self), o->connection, m);
 	if (st)
 		raise_error(&err);
 	if (!s) {
@@ -180,7 +178,8 @@ static PyObject *model_configure(PyObject *self, PyObject *args)
 	enum outputs kind;
 	int copy;
 
-	if (!PyArg_ParseTuple(args, "LIsp", &deadline, &retries, &outputs, &copy) || !outputs_parse(outputs, &kind))
+	if (!PyArg_ParseTuple(args, "LIsp", &deadline, &retries, &outputs, &copy) ||
+	    !outputs_parse(outputs, &kind))
 		return NULL;
 	o->deadline_ms = deadline;
 	o->retries = retries;
@@ -265,13 +264,15 @@ static PyObject *model_empty(PyObject *self, PyObject *args)
 	if (!PyArg_ParseTuple(args, "sO!:empty", &dtype, &PyTuple_Type, &shape))
 		return NULL;
 	if (PyTuple_Size(shape) > MAX_DIMS)
-		return PyErr_Format(PyExc_ValueError, "a tensor has at most %d dimensions", MAX_DIMS);
+		return PyErr_Format(PyExc_ValueError, "a tensor has at most %d dimensions",
+				    MAX_DIMS);
 	for (Py_ssize_t i = 0; i < PyTuple_Size(shape); i++)
 		sizes[i] = PyLong_AsLongLong(PyTuple_GetItem(shape, i));
 	if (PyErr_Occurred() || !model_enter(o))
 		return NULL;
 	v.owner = owner_new();
-	if (v.owner && pt2box_tensor_alloc(o->m, pt2box_dtype_from_name(dtype), (int32_t)PyTuple_Size(shape), sizes, &t, &err)) {
+	if (v.owner && pt2box_tensor_alloc(o->m, pt2box_dtype_from_name(dtype),
+					   (int32_t)PyTuple_Size(shape), sizes, &t, &err)) {
 		owner_unref(v.owner);
 		raise_error(&err);
 	} else if (v.owner) {
@@ -317,20 +318,25 @@ static PyObject *get_closed(PyObject *self, void *unused)
 #define WITH_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
 
 static PyMethodDef methods[] = {
-	{"run", WITH_KEYWORDS(model_run), "run(inputs, *, deadline_ms=None, retries=None, outputs=None) -> list\n\nFlat tensors in and out."},
+	{"run", WITH_KEYWORDS(model_run),
+	 "run(inputs, *, deadline_ms=None, retries=None, outputs=None) -> list\n\nFlat tensors in "
+	 "and out."},
 	{"boxed_run", WITH_KEYWORDS(model_boxed_run), NULL},
 	{"_start", WITH_KEYWORDS(model_start), NULL},
 	{"_start_flat", model_start_flat, METH_O, NULL},
 	{"_session", model_session, METH_NOARGS, NULL},
-	{"close", model_close, METH_NOARGS, "close()\n\nEnd the model's workers. Runs under way end first."},
+	{"close", model_close, METH_NOARGS,
+	 "close()\n\nEnd the model's workers. Runs under way end first."},
 	{"_configure", model_configure, METH_VARARGS, NULL},
 	{"_set_spec", model_set_spec, METH_VARARGS, NULL},
-	{"describe", model_describe, METH_NOARGS, "describe() -> dict\n\nWhat pt2box.inspect() says, and the state of the model."},
+	{"describe", model_describe, METH_NOARGS,
+	 "describe() -> dict\n\nWhat pt2box.inspect() says, and the state of the model."},
 	{"_spec_text", model_spec_text, METH_NOARGS, NULL},
 	{"_empty", model_empty, METH_VARARGS, NULL},
 	{"_load_constants", model_load_constants, METH_VARARGS, NULL},
 	{"_load_constants_fd", model_load_constants_fd, METH_VARARGS, NULL},
-	{"swap_constants", model_swap_constants, METH_NOARGS, "swap_constants()\n\nExchange the active and the inactive buffer."},
+	{"swap_constants", model_swap_constants, METH_NOARGS,
+	 "swap_constants()\n\nExchange the active and the inactive buffer."},
 	{"free_inactive_constants", model_free_inactive, METH_NOARGS,
 	 "free_inactive_constants()\n\nGive the memory of the inactive buffer back."},
 	{"_fold_constants", model_fold_constants, METH_VARARGS, NULL},
@@ -348,15 +354,12 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-	{Py_tp_new, model_construct},
-	{Py_tp_dealloc, model_dealloc},
-	{Py_tp_call, model_call},
-	{Py_tp_methods, methods},
-	{Py_tp_getset, attributes},
-	{0, NULL},
+	{Py_tp_new, model_construct}, {Py_tp_dealloc, model_dealloc}, {Py_tp_call, model_call},
+	{Py_tp_methods, methods},     {Py_tp_getset, attributes},     {0, NULL},
 };
 
-static PyType_Spec spec = {"pt2box._core.Model", sizeof(struct model_object), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+static PyType_Spec spec = {"pt2box._core.Model", sizeof(struct model_object), 0,
+			   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
 
 int model_type_init(PyObject *module)
 {

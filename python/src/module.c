@@ -34,7 +34,8 @@ static int add_statuses(PyObject *module)
 	int bad = d ? 0 : -1;
 
 	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]) && !bad; i++) {
-		PyObject *k = PyLong_FromLong(list[i].number), *v = PyUnicode_FromString(list[i].name);
+		PyObject *k = PyLong_FromLong(list[i].number),
+			 *v = PyUnicode_FromString(list[i].name);
 
 		bad = k && v ? PyDict_SetItem(d, k, v) : -1;
 		Py_XDECREF(k);
@@ -53,8 +54,9 @@ PyMODINIT_FUNC PyInit__core(void)
 
 	if (!m)
 		return NULL;
-	if (add_statuses(m) < 0 || PyModule_AddStringConstant(m, "version", PT2BOX_VERSION) < 0 || tensor_type_init(m) < 0 ||
-	    connection_type_init(m) < 0 || model_type_init(m) < 0 || run_type_init(m) < 0) {
+	if (add_statuses(m) < 0 || PyModule_AddStringConstant(m, "version", PT2BOX_VERSION) < 0 ||
+	    tensor_type_init(m) < 0 || connection_type_init(m) < 0 || model_type_init(m) < 0 ||
+	    run_type_init(m) < 0) {
 		Py_DECREF(m);
 		return NULL;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Outputs as objects of the caller's kind. What aliases stays so: an output that is an input is that input, or a view of its
- * memory; the same output twice is the same object; outputs that overlap share memory. Large outputs are readonly memory of
- * the lane: numpy marks such arrays, torch cannot, so for torch they are copied, overlapping ones together.
+ * Outputs as objects of the caller's kind. What aliases stays so: an output that is an input is
+ * that input, or a view of its memory; the same output twice is the same object; outputs that
+ * overlap share memory. Large outputs are readonly memory of the lane: numpy marks such arrays,
+ * torch cannot, so for torch they are copied, overlapping ones together.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 
 struct made {
 	struct view v;
-	size_t index; /* of the output */
+	size_t index;	    /* of the output */
 	Py_ssize_t same_as; /* an earlier output that is the same; -1 */
 };
 
@@ -24,7 +25,8 @@ bool outputs_parse(const char *text, enum outputs *ret)
 			*ret = (enum outputs)i;
 			return true;
 		}
-	PyErr_Format(PyExc_ValueError, "outputs must be 'auto', 'numpy', 'torch' or 'tensor', not '%s'", text);
+	PyErr_Format(PyExc_ValueError,
+		     "outputs must be 'auto', 'numpy', 'torch' or 'tensor', not '%s'", text);
 	return false;
 }
 
@@ -37,18 +39,20 @@ static PyObject *export_as(enum outputs kind, const struct view *v)
 
 /* ---- outputs that are inputs ---- */
 
-static bool is_whole(const struct pt2box_tensor_info *o, const struct pt2box_tensor_info *in, int64_t offset)
+static bool is_whole(const struct pt2box_tensor_info *o, const struct pt2box_tensor_info *in,
+		     int64_t offset)
 {
 	size_t n = (size_t)o->ndim * sizeof(o->sizes[0]);
 
-	return offset == 0 && o->dtype == in->dtype && o->ndim == in->ndim && memcmp(o->sizes, in->sizes, n) == 0 &&
-	       memcmp(o->strides, in->strides, n) == 0;
+	return offset == 0 && o->dtype == in->dtype && o->ndim == in->ndim &&
+	       memcmp(o->sizes, in->sizes, n) == 0 && memcmp(o->strides, in->strides, n) == 0;
 }
 
 /* input.detach().as_strided(sizes, strides, offset) */
 static PyObject *torch_view(PyObject *input, const struct pt2box_tensor_info *o, int64_t offset)
 {
-	PyObject *plain = PyObject_CallMethod(input, "detach", NULL), *ret = NULL, *sizes, *strides, *at;
+	PyObject *plain = PyObject_CallMethod(input, "detach", NULL), *ret = NULL, *sizes, *strides,
+		 *at;
 	int64_t item = (int64_t)pt2box_dtype_size(o->dtype);
 
 	if (!plain)
@@ -66,7 +70,8 @@ static PyObject *torch_view(PyObject *input, const struct pt2box_tensor_info *o,
 	return ret;
 }
 
-static PyObject *buffer_view(const struct leaf *l, const struct pt2box_tensor_info *o, int64_t offset, enum outputs kind)
+static PyObject *buffer_view(const struct leaf *l, const struct pt2box_tensor_info *o,
+			     int64_t offset, enum outputs kind)
 {
 	struct owner *owner = owner_new();
 	struct view v;
@@ -89,7 +94,8 @@ static PyObject *buffer_view(const struct leaf *l, const struct pt2box_tensor_in
 	return export_as(kind, &v);
 }
 
-static PyObject *tensor_view(const struct leaf *l, const struct pt2box_tensor_info *o, int64_t offset, enum outputs kind)
+static PyObject *tensor_view(const struct leaf *l, const struct pt2box_tensor_info *o,
+			     int64_t offset, enum outputs kind)
 {
 	const struct view *in = &((struct tensor_object *)l->object)->v;
 	struct view v;
@@ -105,9 +111,10 @@ static bool is_of_kind(PyObject *object, enum outputs kind)
 	return kind == OUTPUTS_NUMPY ? is_ndarray(object) : PyObject_TypeCheck(object, tensor_type);
 }
 
-/* true: @t lies in an input of the caller, and *ret is it or a view of it, or NULL with an exception. */
-static bool make_from_input(const struct pt2box_tensor *t, const struct leaf *leaves, size_t n_leaves, enum outputs kind,
-			    PyObject **ret)
+/* true: @t lies in an input of the caller, and *ret is it or a view of it, or NULL with an
+ * exception. */
+static bool make_from_input(const struct pt2box_tensor *t, const struct leaf *leaves,
+			    size_t n_leaves, enum outputs kind, PyObject **ret)
 {
 	const struct pt2box_tensor_info *o = pt2box_tensor_get_info(t), *in;
 	const struct leaf *l;
@@ -121,7 +128,8 @@ static bool make_from_input(const struct pt2box_tensor *t, const struct leaf *le
 	if (!in || !l->object || l->copy || l->holder)
 		return false;
 	if (l->is_torch && kind == OUTPUTS_TORCH && o->dtype == in->dtype) {
-		*ret = is_whole(o, in, offset) ? Py_NewRef(l->object) : torch_view(l->object, o, offset);
+		*ret = is_whole(o, in, offset) ? Py_NewRef(l->object)
+					       : torch_view(l->object, o, offset);
 		return true;
 	}
 	if (kind != OUTPUTS_TORCH && is_whole(o, in, offset) && is_of_kind(l->object, kind)) {
@@ -133,7 +141,8 @@ static bool make_from_input(const struct pt2box_tensor *t, const struct leaf *le
 		*ret = buffer_view(l, o, offset, kind);
 		return true;
 	}
-	if (PyObject_TypeCheck(l->object, tensor_type) && !(kind == OUTPUTS_TORCH && in->readonly)) {
+	if (PyObject_TypeCheck(l->object, tensor_type) &&
+	    !(kind == OUTPUTS_TORCH && in->readonly)) {
 		*ret = tensor_view(l, o, offset, kind);
 		return true;
 	}
@@ -163,10 +172,9 @@ static bool copy_group(struct made **g, size_t n, const uint8_t *end)
 		PyErr_NoMemory();
 		return false;
 	}
-	Py_BEGIN_ALLOW_THREADS
-	memcpy(o->heap, begin, bytes);
-	Py_END_ALLOW_THREADS
-	for (size_t i = 0; i < n; i++) {
+	Py_BEGIN_ALLOW_THREADS memcpy(o->heap, begin, bytes);
+	Py_END_ALLOW_THREADS for (size_t i = 0; i < n; i++)
+	{
 		struct view *v = &g[i]->v;
 
 		owner_unref(v->owner);
@@ -196,7 +204,8 @@ static bool copy_readonly(struct made *m, size_t n)
 		size_t next = first + 1;
 
 		for (; next < k && (uint8_t *)list[next]->v.data < end; next++) {
-			const uint8_t *e = (uint8_t *)list[next]->v.data + view_bytes(&list[next]->v);
+			const uint8_t *e =
+				(uint8_t *)list[next]->v.data + view_bytes(&list[next]->v);
 
 			end = e > end ? e : end;
 		}
@@ -210,8 +219,9 @@ static bool copy_readonly(struct made *m, size_t n)
 /* ---- all of them ---- */
 
 /* Owners and views of what is no input; those become objects at once. Takes all tensors. */
-static bool collect(struct pt2box_tensor **out, size_t n, const struct leaf *leaves, size_t n_leaves, enum outputs kind,
-		    struct made *m, size_t *n_made, PyObject **ret, bool *readonly)
+static bool collect(struct pt2box_tensor **out, size_t n, const struct leaf *leaves,
+		    size_t n_leaves, enum outputs kind, struct made *m, size_t *n_made,
+		    PyObject **ret, bool *readonly)
 {
 	bool ok = true;
 
@@ -258,8 +268,8 @@ static enum outputs choose(enum outputs kind, const struct leaf *leaves, size_t 
 	return OUTPUTS_NUMPY;
 }
 
-bool outputs_make(struct pt2box_tensor **out, size_t n, const struct leaf *leaves, size_t n_leaves, enum outputs kind,
-		  bool copy, PyObject **ret)
+bool outputs_make(struct pt2box_tensor **out, size_t n, const struct leaf *leaves, size_t n_leaves,
+		  enum outputs kind, bool copy, PyObject **ret)
 {
 	struct made few[8], *m = n <= 8 ? few : malloc(n * sizeof(*m));
 	bool readonly = false, ok = m != NULL;

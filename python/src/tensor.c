@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pt2box.Tensor: memory with dtype, shape and strides, for whoever has no numpy type for it or wants none. Exports itself by the
- * buffer protocol and DLPack. Readonly memory leaves by DLPack as a copy unless its taker says copy=False: takers
- * that ignore the flag exist, and a store through them would end the process.
+ * pt2box.Tensor: memory with dtype, shape and strides, for whoever has no numpy type for it or
+ * wants none. Exports itself by the buffer protocol and DLPack. Readonly memory leaves by DLPack as
+ * a copy unless its taker says copy=False: takers that ignore the flag exist, and a store through
+ * them would end the process.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,8 @@ static void tensor_dealloc(PyObject *self)
 static void copy_elements(const struct view *v, uint8_t *dst)
 {
 	size_t item = pt2box_dtype_size(v->dtype);
-	int64_t at[MAX_DIMS] = {0}, n = v->ndim ? v->sizes[v->ndim - 1] : 1, step = v->ndim ? v->strides[v->ndim - 1] : 1;
+	int64_t at[MAX_DIMS] = {0}, n = v->ndim ? v->sizes[v->ndim - 1] : 1,
+		step = v->ndim ? v->strides[v->ndim - 1] : 1;
 
 	for (int64_t done = 0; done < v->numel; done += n) {
 		const uint8_t *src = v->data;
@@ -88,13 +90,9 @@ bool view_copy(const struct view *v, struct view *ret)
 		ret->strides[d] = n;
 		n *= v->sizes[d] ? v->sizes[d] : 1;
 	}
-	Py_BEGIN_ALLOW_THREADS
-	if (view_is_contiguous(v))
-		memcpy(ret->data, v->data, bytes);
-	else
-		copy_elements(v, ret->data);
-	Py_END_ALLOW_THREADS
-	return true;
+	Py_BEGIN_ALLOW_THREADS if (view_is_contiguous(v)) memcpy(ret->data, v->data, bytes);
+	else copy_elements(v, ret->data);
+	Py_END_ALLOW_THREADS return true;
 }
 
 /* ---- the constructor ---- */
@@ -115,11 +113,13 @@ static bool view_from_buffer(PyObject *object, const char *dtype_text, struct vi
 	v->data = b->buf;
 	v->ndim = b->ndim;
 	v->readonly = b->readonly;
-	v->dtype = dtype_text ? pt2box_dtype_from_name(dtype_text) : dtype_from_format(b->format, b->itemsize);
+	v->dtype = dtype_text ? pt2box_dtype_from_name(dtype_text)
+			      : dtype_from_format(b->format, b->itemsize);
 	item = v->dtype < 0 ? 0 : (Py_ssize_t)pt2box_dtype_size(v->dtype);
 	if (item == 0 || item != b->itemsize || b->ndim > MAX_DIMS) {
-		PyErr_Format(PyExc_TypeError, "elements of %zd bytes (format '%s') cannot be %s", b->itemsize,
-			     b->format ? b->format : "B", dtype_text ? dtype_text : "in a tensor");
+		PyErr_Format(PyExc_TypeError, "elements of %zd bytes (format '%s') cannot be %s",
+			     b->itemsize, b->format ? b->format : "B",
+			     dtype_text ? dtype_text : "in a tensor");
 		return false;
 	}
 	v->numel = b->len / item;
@@ -215,7 +215,8 @@ static PyObject *get_itemsize(PyObject *self, void *unused)
 static PyObject *get_nbytes(PyObject *self, void *unused)
 {
 	(void)unused;
-	return PyLong_FromLongLong(view_of(self)->numel * (long long)pt2box_dtype_size(view_of(self)->dtype));
+	return PyLong_FromLongLong(view_of(self)->numel *
+				   (long long)pt2box_dtype_size(view_of(self)->dtype));
 }
 
 static PyObject *get_readonly(PyObject *self, void *unused)
@@ -242,9 +243,10 @@ static PyObject *tensor_numpy(PyObject *self, PyObject *none)
 
 	(void)none;
 	if (!dtype_numpy(dtype_get(v.dtype)))
-		return PyErr_Occurred() ? NULL
-					: PyErr_Format(PyExc_TypeError, "numpy has no %s without ml_dtypes",
-						       pt2box_dtype_name(v.dtype));
+		return PyErr_Occurred()
+			       ? NULL
+			       : PyErr_Format(PyExc_TypeError, "numpy has no %s without ml_dtypes",
+					      pt2box_dtype_name(v.dtype));
 	owner_ref(v.owner);
 	return export_numpy(&v);
 }
@@ -287,7 +289,8 @@ static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
 	bool must_copy;
 	struct view c;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream, &version, &device, &copy))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream,
+					 &version, &device, &copy))
 		return NULL;
 	if (version != Py_None)
 		major = PyLong_AsLong(PyTuple_GetItem(version, 0));
@@ -296,10 +299,12 @@ static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (PyErr_Occurred())
 		return NULL;
 	if (type != DL_CPU)
-		return PyErr_Format(PyExc_BufferError, "the tensor is in memory, not on device type %ld", type);
+		return PyErr_Format(PyExc_BufferError,
+				    "the tensor is in memory, not on device type %ld", type);
 	must_copy = copy == Py_True || (v->readonly && copy != Py_False);
 	if (v->readonly && !must_copy && major < 1)
-		return PyErr_Format(PyExc_BufferError, "a readonly tensor needs max_version=(1, 0) or a copy");
+		return PyErr_Format(PyExc_BufferError,
+				    "a readonly tensor needs max_version=(1, 0) or a copy");
 	if (!must_copy)
 		return export_capsule(v, major >= 1, v->readonly ? DL_READ_ONLY : 0);
 	if (!view_copy(v, &c))
@@ -315,8 +320,10 @@ static int tensor_getbuffer(PyObject *self, Py_buffer *b, int flags)
 {
 	struct tensor_object *t = (struct tensor_object *)self;
 	const struct view *v = &t->v;
-	bool plain = (flags & PyBUF_STRIDES) != PyBUF_STRIDES || (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS ||
-		     (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS || (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS;
+	bool plain = (flags & PyBUF_STRIDES) != PyBUF_STRIDES ||
+		     (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS ||
+		     (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS ||
+		     (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS;
 
 	b->obj = NULL;
 	if ((flags & PyBUF_WRITABLE) && v->readonly) {
@@ -348,9 +355,12 @@ static int tensor_getbuffer(PyObject *self, Py_buffer *b, int flags)
 
 static PyMethodDef methods[] = {
 	{"numpy", tensor_numpy, METH_NOARGS, "numpy() -> ndarray\n\nThe same memory."},
-	{"torch", tensor_torch, METH_NOARGS, "torch() -> torch.Tensor\n\nThe same memory, of a readonly tensor a copy."},
-	{"copy", tensor_copy, METH_NOARGS, "copy() -> Tensor\n\nWritable, contiguous, in memory of its own."},
-	{"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS, NULL},
+	{"torch", tensor_torch, METH_NOARGS,
+	 "torch() -> torch.Tensor\n\nThe same memory, of a readonly tensor a copy."},
+	{"copy", tensor_copy, METH_NOARGS,
+	 "copy() -> Tensor\n\nWritable, contiguous, in memory of its own."},
+	{"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
+	 NULL},
 	{"__dlpack_device__", tensor_device, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
@@ -368,8 +378,10 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-	{Py_tp_doc, "Tensor(object, dtype=None)\n\nThe memory of an object with the buffer protocol, as elements of dtype (default: what "
-		    "the buffer says). For types that the other side lacks: Tensor(array_of_uint16, 'bfloat16')."},
+	{Py_tp_doc, "Tensor(object, dtype=None)\n\nThe memory of an object with the buffer "
+		    "protocol, as elements of dtype (default: what "
+		    "the buffer says). For types that the other side lacks: "
+		    "Tensor(array_of_uint16, 'bfloat16')."},
 	{Py_tp_new, tensor_construct},
 	{Py_tp_dealloc, tensor_dealloc},
 	{Py_tp_repr, tensor_repr},
@@ -379,7 +391,8 @@ static PyType_Slot slots[] = {
 	{0, NULL},
 };
 
-static PyType_Spec spec = {"pt2box._core.Tensor", sizeof(struct tensor_object), 0, Py_TPFLAGS_DEFAULT, slots};
+static PyType_Spec spec = {"pt2box._core.Tensor", sizeof(struct tensor_object), 0,
+			   Py_TPFLAGS_DEFAULT, slots};
 
 int tensor_type_init(PyObject *module)
 {

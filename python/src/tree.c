@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nested arguments to flat leaves and back, as the package's call spec says. The spec comes from Python (_pytree.py) as tuples:
- * (kind, keys, make, split, children). What is not a tuple, list or dict is taken apart by split(object) -> sequence and put
- * together by make(plain) from the plain tuple, list or dict of its parts.
+ * Nested arguments to flat leaves and back, as the package's call spec says. The spec comes from
+ * Python (_pytree.py) as tuples: (kind, keys, make, split, children). What is not a tuple, list or
+ * dict is taken apart by split(object) -> sequence and put together by make(plain) from the plain
+ * tuple, list or dict of its parts.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@ enum { TREE_LEAF, TREE_TUPLE, TREE_LIST, TREE_DICT };
 struct tree {
 	int kind;
 	size_t n, n_leaves;
-	PyObject *keys;	      /* tuple, of a dict */
+	PyObject *keys;		/* tuple, of a dict */
 	PyObject *make, *split; /* NULL: not needed */
 	struct tree **child;
 };
@@ -30,7 +31,9 @@ static struct tree *build(PyObject *spec, int depth)
 	PyObject *keys, *make, *split, *children;
 	struct tree *t = calloc(1, sizeof(*t));
 
-	if (!t || depth > DEPTH_MAX || !PyArg_ParseTuple(spec, "iOOOO!", &t->kind, &keys, &make, &split, &PyTuple_Type, &children)) {
+	if (!t || depth > DEPTH_MAX ||
+	    !PyArg_ParseTuple(spec, "iOOOO!", &t->kind, &keys, &make, &split, &PyTuple_Type,
+			      &children)) {
 		if (!PyErr_Occurred())
 			PyErr_SetString(PyExc_ValueError, "the call spec is nested too deeply");
 		free(t);
@@ -85,22 +88,25 @@ static bool mismatch(const char *what, const char *kind, size_t n, PyObject *obj
 
 	PyErr_Clear();
 	if (have < 0)
-		PyErr_Format(PyExc_TypeError, "%s: the package takes a %s of %zu, not %S", what, kind, n, name ? name : Py_None);
+		PyErr_Format(PyExc_TypeError, "%s: the package takes a %s of %zu, not %S", what,
+			     kind, n, name ? name : Py_None);
 	else
-		PyErr_Format(PyExc_TypeError, "%s: the package takes a %s of %zu, not %S of %zd", what, kind, n,
-			     name ? name : Py_None, have);
+		PyErr_Format(PyExc_TypeError, "%s: the package takes a %s of %zu, not %S of %zd",
+			     what, kind, n, name ? name : Py_None, have);
 	Py_XDECREF(name);
 	return false;
 }
 
 static bool flatten(const struct tree *t, PyObject *object, PyObject ***leaves, const char *what);
 
-static bool flatten_sequence(const struct tree *t, PyObject *s, PyObject ***leaves, const char *what)
+static bool flatten_sequence(const struct tree *t, PyObject *s, PyObject ***leaves,
+			     const char *what)
 {
 	bool is_tuple = PyTuple_Check(s);
 
 	for (size_t i = 0; i < t->n; i++) {
-		PyObject *item = is_tuple ? PyTuple_GetItem(s, (Py_ssize_t)i) : PyList_GetItem(s, (Py_ssize_t)i);
+		PyObject *item = is_tuple ? PyTuple_GetItem(s, (Py_ssize_t)i)
+					  : PyList_GetItem(s, (Py_ssize_t)i);
 
 		if (!item || !flatten(t->child[i], item, leaves, what))
 			return false;
@@ -118,7 +124,8 @@ static bool flatten_dict(const struct tree *t, PyObject *d, PyObject ***leaves, 
 
 		if (!item) {
 			if (!PyErr_Occurred())
-				PyErr_Format(PyExc_TypeError, "%s: the key %R is missing", what, key);
+				PyErr_Format(PyExc_TypeError, "%s: the key %R is missing", what,
+					     key);
 			return false;
 		}
 		if (!flatten(t->child[i], item, leaves, what))
@@ -127,15 +134,16 @@ static bool flatten_dict(const struct tree *t, PyObject *d, PyObject ***leaves, 
 	return true;
 }
 
-static bool flatten_split(const struct tree *t, PyObject *object, PyObject ***leaves, const char *what)
+static bool flatten_split(const struct tree *t, PyObject *object, PyObject ***leaves,
+			  const char *what)
 {
 	PyObject *parts = PyObject_CallFunctionObjArgs(t->split, object, NULL);
 	PyObject *s = parts ? PySequence_Tuple(parts) : NULL;
 	bool ok = false;
 
 	if (s)
-		ok = (size_t)PyTuple_Size(s) == t->n ? flatten_sequence(t, s, leaves, what) :
-						       mismatch(what, "node", t->n, s);
+		ok = (size_t)PyTuple_Size(s) == t->n ? flatten_sequence(t, s, leaves, what)
+						     : mismatch(what, "node", t->n, s);
 	Py_XDECREF(s);
 	Py_XDECREF(parts);
 	return ok;
@@ -151,7 +159,8 @@ static bool flatten(const struct tree *t, PyObject *object, PyObject ***leaves, 
 		return flatten_split(t, object, leaves, what);
 	if (t->kind == TREE_DICT)
 		return flatten_dict(t, object, leaves, what);
-	if (t->kind == TREE_TUPLE && !(PyTuple_Check(object) && (size_t)PyTuple_Size(object) == t->n))
+	if (t->kind == TREE_TUPLE &&
+	    !(PyTuple_Check(object) && (size_t)PyTuple_Size(object) == t->n))
 		return mismatch(what, "tuple", t->n, object);
 	if (t->kind == TREE_LIST && !(PyList_Check(object) && (size_t)PyList_Size(object) == t->n))
 		return mismatch(what, "list", t->n, object);
@@ -174,7 +183,8 @@ static bool wrong_keywords(const struct tree *kw, PyObject *kwargs)
 		}
 	}
 	if (kw->n)
-		PyErr_Format(PyExc_TypeError, "the package takes the keyword arguments %R, not %R", kw->keys, kwargs);
+		PyErr_Format(PyExc_TypeError, "the package takes the keyword arguments %R, not %R",
+			     kw->keys, kwargs);
 	else
 		PyErr_SetString(PyExc_TypeError, "the package takes no keyword arguments");
 	return false;
@@ -186,7 +196,8 @@ bool tree_flatten_call(const struct tree *t, PyObject *args, PyObject *kwargs, P
 	size_t n = (size_t)PyTuple_Size(args), n_kw = kwargs ? (size_t)PyDict_Size(kwargs) : 0;
 
 	if (n != positional->n) {
-		PyErr_Format(PyExc_TypeError, "the package takes %zu positional arguments, not %zu", positional->n, n);
+		PyErr_Format(PyExc_TypeError, "the package takes %zu positional arguments, not %zu",
+			     positional->n, n);
 		return false;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -195,13 +206,15 @@ bool tree_flatten_call(const struct tree *t, PyObject *args, PyObject *kwargs, P
 		/* Only what is nested can be wrong. */
 		if (positional->child[i]->kind != TREE_LEAF)
 			PyOS_snprintf(what, sizeof(what), "argument %zu", i);
-		if (!flatten(positional->child[i], PyTuple_GetItem(args, (Py_ssize_t)i), &leaves, what))
+		if (!flatten(positional->child[i], PyTuple_GetItem(args, (Py_ssize_t)i), &leaves,
+			     what))
 			return false;
 	}
 	if (n_kw != kw->n)
 		return wrong_keywords(kw, kwargs);
 	for (size_t i = 0; i < kw->n; i++) {
-		PyObject *item = PyDict_GetItemWithError(kwargs, PyTuple_GetItem(kw->keys, (Py_ssize_t)i));
+		PyObject *item =
+			PyDict_GetItemWithError(kwargs, PyTuple_GetItem(kw->keys, (Py_ssize_t)i));
 
 		if (!item)
 			return PyErr_Occurred() ? false : wrong_keywords(kw, kwargs);
@@ -217,8 +230,9 @@ static PyObject *unflatten(const struct tree *t, PyObject ***leaves);
 
 static PyObject *make_plain(const struct tree *t, PyObject ***leaves)
 {
-	PyObject *r = t->kind == TREE_DICT ? PyDict_New() : t->kind == TREE_LIST ? PyList_New((Py_ssize_t)t->n) :
-										  PyTuple_New((Py_ssize_t)t->n);
+	PyObject *r = t->kind == TREE_DICT   ? PyDict_New()
+		      : t->kind == TREE_LIST ? PyList_New((Py_ssize_t)t->n)
+					     : PyTuple_New((Py_ssize_t)t->n);
 
 	for (size_t i = 0; r && i < t->n; i++) {
 		PyObject *v = unflatten(t->child[i], leaves);
@@ -232,7 +246,8 @@ static PyObject *make_plain(const struct tree *t, PyObject ***leaves)
 			if (bad)
 				Py_CLEAR(r);
 		} else {
-			bad = t->kind == TREE_LIST ? PyList_SetItem(r, (Py_ssize_t)i, v) : PyTuple_SetItem(r, (Py_ssize_t)i, v);
+			bad = t->kind == TREE_LIST ? PyList_SetItem(r, (Py_ssize_t)i, v)
+						   : PyTuple_SetItem(r, (Py_ssize_t)i, v);
 			if (bad)
 				Py_CLEAR(r);
 		}
