@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,14 +24,17 @@
 #include "confine/confine.h"
 #include "ipc/checked.h"
 #include "ipc/fdmap.h"
+#include "ipc/spare.h"
 
 #define CHILDREN_MAX 1024
 _Static_assert(CHILDREN_MAX <= 4096, "uids of a spawner");
+#define SPARE_IDLE_MS 10000
 #define FD_HIGH 200 /* descriptors on their way to their numbers wait above this */
 
 struct child {
-	uint32_t id; /* 0: free */
-	pid_t pid;
+	uint32_t id; /* 0: a spare */
+	pid_t pid;   /* 0: free */
+	bool again;  /* others of its kind will follow */
 	struct pb_cgroup *cgroup;
 };
 
@@ -41,6 +45,8 @@ struct spawner {
 	bool root;
 	uint32_t uid_base;
 	struct child child[CHILDREN_MAX];
+	struct child *spare; /* an intake that waits for a job; NULL: none */
+	int spare_sock;
 	struct pb_rx rx;
 };
 
@@ -55,8 +61,10 @@ static void reply_failed(struct spawner *s, uint64_t id, const struct pt2box_err
 struct job {
 	uint64_t id;
 	const char *program;
-	char *argv[32];
-	int target[PB_FDS_MAX]; /* number in the child of each received descriptor */
+	char *argv[PB_SPARE_ARGS];
+	const int *fds; /* borrowed */
+	size_t n_fds;
+	int target[PB_FDS_MAX]; /* number in the child of each of them */
 	struct pb_cgroup_limits limits;
 };
 
@@ -65,16 +73,16 @@ static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 {
 	char path[4096], byte;
 	char *envp[] = {NULL};
-	int max = 2;
+	int max = 2, high[PB_FDS_MAX];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (read(go_fd, &byte, 1) != 1) /* until it is in its cgroup */
 		_exit(126);
-	for (size_t i = 0; i < s->rx.fds.n; i++)
-		s->rx.fds.fd[i] = fcntl(s->rx.fds.fd[i], F_DUPFD_CLOEXEC, FD_HIGH);
+	for (size_t i = 0; i < j->n_fds; i++)
+		high[i] = fcntl(j->fds[i], F_DUPFD_CLOEXEC, FD_HIGH);
 	s->null_fd = fcntl(s->null_fd, F_DUPFD_CLOEXEC, FD_HIGH);
-	for (size_t i = 0; i < s->rx.fds.n; i++) {
-		if (dup2(s->rx.fds.fd[i], j->target[i]) < 0)
+	for (size_t i = 0; i < j->n_fds; i++) {
+		if (dup2(high[i], j->target[i]) < 0)
 			_exit(126);
 		max = j->target[i] > max ? j->target[i] : max;
 	}
@@ -84,7 +92,7 @@ static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 	for (int fd = 3; fd < max; fd++) {
 		bool wanted = false;
 
-		for (size_t i = 0; i < s->rx.fds.n; i++)
+		for (size_t i = 0; i < j->n_fds; i++)
 			wanted |= j->target[i] == fd;
 		if (!wanted)
 			close(fd);
@@ -110,50 +118,160 @@ static pid_t clone_child(struct spawner *s, const struct job *j, int go_fd)
 static struct child *free_child(struct spawner *s)
 {
 	for (int i = 0; i < CHILDREN_MAX; i++)
-		if (s->child[i].id == 0)
+		if (s->child[i].pid == 0)
 			return &s->child[i];
 	return NULL;
 }
 
-static void start(struct spawner *s, const struct job *j)
+/* NULL: it could not be started, *err says why. */
+static struct child *start_child(struct spawner *s, const struct job *j, struct pt2box_error *err)
 {
-	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct child *c = free_child(s);
-	struct pb_msg_spawned m = {.id = j->id};
 	int go[2];
 	pid_t pid;
 
 	if (!c || pipe2(go, O_CLOEXEC) != 0) {
-		pb_error_set(&e, PT2BOX_LIMIT, "too many processes");
-		reply_failed(s, j->id, &e);
-		return;
+		pb_error_set(err, PT2BOX_LIMIT, "too many processes");
+		return NULL;
 	}
 	pid = clone_child(s, j, go[0]);
 	close(go[0]);
 	if (pid < 0) {
-		pb_error_sys(&e, "cannot make a process with its own namespaces");
-		reply_failed(s, j->id, &e);
+		pb_error_sys(err, "cannot make a process with its own namespaces");
 		close(go[1]);
-		return;
+		return NULL;
 	}
 	c->id = (uint32_t)j->id;
 	c->pid = pid;
+	c->again = false;
 	c->cgroup = pb_cgroup_new((uint32_t)j->id, &j->limits, pid);
 	(void)!write(go[1], "g", 1);
 	close(go[1]);
-	m.pid = (uint64_t)pid;
+	return c;
+}
+
+static void say_spawned(struct spawner *s, const struct child *c)
+{
+	struct pb_msg_spawned m = {.id = c->id, .pid = (uint64_t)c->pid};
+
 	(void)!pb_send(s->sock, PB_MSG_spawned, &m, NULL, 0, NULL);
+}
+
+static struct child *start(struct spawner *s, const struct job *j)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct child *c = start_child(s, j, &e);
+
+	if (c)
+		say_spawned(s, c);
+	else
+		reply_failed(s, j->id, &e);
+	return c;
 }
 
 /*
  * As root every process gets a uid that nothing else has; in a user namespace there is only one. By place in the table,
  * which is free again only when the whole namespace is: ids come round while old ones still live.
  */
-static void identity_args(struct spawner *s, char uid[16])
+static void identity_args(struct spawner *s, const struct child *c, char uid[16])
 {
-	const struct child *c = free_child(s);
-
 	snprintf(uid, 16, "%u", s->root && c ? s->uid_base + (uint32_t)(c - s->child) : 0);
+}
+
+/* ---- intakes ---- */
+
+static void make_spare(struct spawner *s)
+{
+	int fds[2] = {s->null_fd, -1}, p[2];
+	const struct job j = {.program = "pt2box-intake",
+			      .argv = {"pt2box-intake", "--wait"},
+			      .fds = fds,
+			      .n_fds = 2,
+			      .target = {PB_FD_STDERR, PB_SPARE_FD}};
+
+	if (s->spare || pb_socket_pair(p, NULL))
+		return;
+	fds[1] = p[1];
+	s->spare = start_child(s, &j, NULL);
+	close(p[1]);
+	s->spare_sock = p[0];
+	if (!s->spare)
+		close(p[0]);
+}
+
+/* It reads the end of its socket and goes. */
+static void drop_spare(struct spawner *s)
+{
+	if (s->spare)
+		close(s->spare_sock);
+	s->spare = NULL;
+}
+
+static bool pack_args(const struct job *j, struct pb_spare_job *p)
+{
+	size_t at = 0;
+
+	for (; j->argv[p->n_args]; p->n_args++) {
+		size_t n = strlen(j->argv[p->n_args]) + 1;
+
+		if (n > sizeof(p->args) - at)
+			return false;
+		memcpy(p->args + at, j->argv[p->n_args], n);
+		at += n;
+	}
+	return true;
+}
+
+/* NULL: there is no spare, or it did not take the job. */
+static struct child *give_spare(struct spawner *s, const struct job *j)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int) * PB_FDS_MAX)];
+		struct cmsghdr align;
+	} control = {.buf = {0}};
+	struct pb_spare_job p = {.n_args = 0};
+	struct iovec iov = {&p, sizeof(p)};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+			   .msg_controllen = CMSG_SPACE(sizeof(int) * j->n_fds)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+	struct child *spare = s->spare;
+
+	if (!spare || !pack_args(j, &p))
+		return NULL;
+	for (size_t i = 0; i < j->n_fds; i++)
+		p.target[i] = j->target[i];
+	*c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int) * j->n_fds)};
+	memcpy(CMSG_DATA(c), j->fds, sizeof(int) * j->n_fds);
+	if (sendmsg(s->spare_sock, &h, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(p))
+		return NULL;
+	spare->id = (uint32_t)j->id;
+	drop_spare(s);
+	say_spawned(s, spare);
+	return spare;
+}
+
+/*
+ * @again: jobs of this kind come one after the other: the next one shall find a process that is ready, made when this one has
+ * ended, which needs the CPU. No control group, which takes 10 ms to join: its filter lets an intake start nothing, its
+ * rlimits hold its memory.
+ */
+static void start_intake(struct spawner *s, struct job *j, bool again)
+{
+	struct child *c;
+
+	j->program = "pt2box-intake";
+	j->fds = s->rx.fds.fd;
+	j->n_fds = s->rx.fds.n;
+	c = give_spare(s, j);
+	if (!c)
+		c = start(s, j);
+	if (c)
+		c->again = again;
+}
+
+static void intake_identity(struct spawner *s, char uid[16])
+{
+	identity_args(s, s->spare ? s->spare : free_child(s), uid);
 }
 
 static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
@@ -163,15 +281,13 @@ static void spawn_intake(struct spawner *s, struct pb_msg_spawn_intake *m)
 				     PB_FD_CONSTANTS_FILE};
 	char uid[16], max[24];
 	struct job j = {.id = m->id,
-			.program = "pt2box-intake",
 			.argv = {"pt2box-intake", "--model", m->model, "--max-package-bytes", max, "--uid", uid, "--gid",
 				 uid, m->inspect == 2 ? "--brief" : m->inspect ? "--inspect" : NULL, NULL}};
-	/* No control group, which takes 10 ms to join: its filter lets it start nothing, its rlimits hold its memory. */
 
 	snprintf(max, sizeof(max), "%llu", (unsigned long long)m->max_bytes);
-	identity_args(s, uid);
+	intake_identity(s, uid);
 	memcpy(j.target, target, sizeof(target));
-	start(s, &j);
+	start_intake(s, &j, m->inspect);
 	if (!m->inspect)
 		pb_cgroup_expect(); /* the model follows */
 }
@@ -183,7 +299,6 @@ static void spawn_constants(struct spawner *s, struct pb_msg_spawn_constants *m)
 				     PB_FD_IN_OUT, PB_FD_IN_BASE, PB_FD_IN_PARAMETERS};
 	char uid[16], max[24], base[24], parameters[24];
 	struct job j = {.id = m->id,
-			.program = "pt2box-intake",
 			.argv = {"pt2box-intake", "--constants", "--max-bytes", max, "--base-offset", base,
 				 "--parameters-offset", parameters, "--uid", uid, "--gid", uid}};
 	int n = 12;
@@ -195,9 +310,9 @@ static void spawn_constants(struct spawner *s, struct pb_msg_spawn_constants *m)
 	snprintf(max, sizeof(max), "%llu", (unsigned long long)m->max_bytes);
 	snprintf(base, sizeof(base), "%llu", (unsigned long long)m->base_offset);
 	snprintf(parameters, sizeof(parameters), "%llu", (unsigned long long)m->parameters_offset);
-	identity_args(s, uid);
+	intake_identity(s, uid);
 	memcpy(j.target, target, sizeof(target));
-	start(s, &j);
+	start_intake(s, &j, true);
 }
 
 static void spawn_compare(struct spawner *s, struct pb_msg_spawn_compare *m)
@@ -205,12 +320,11 @@ static void spawn_compare(struct spawner *s, struct pb_msg_spawn_compare *m)
 	static const int target[] = {PB_FD_STDERR, PB_FD_RESULT, PB_FD_IN_ONE, PB_FD_IN_OTHER};
 	char uid[16];
 	struct job j = {.id = m->id,
-			.program = "pt2box-intake",
 			.argv = {"pt2box-intake", "--compare", "--uid", uid, "--gid", uid}};
 
-	identity_args(s, uid);
+	intake_identity(s, uid);
 	memcpy(j.target, target, sizeof(target));
-	start(s, &j);
+	start_intake(s, &j, false);
 }
 
 static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
@@ -220,6 +334,8 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	char uid[16], threads[16], tasks[16], memory[24], change_seq[16], runtime[4096];
 	struct job j = {.id = m->id,
 			.program = "pt2box-worker",
+			.fds = s->rx.fds.fd,
+			.n_fds = s->rx.fds.n,
 			.argv = {"pt2box-worker", "--backend", m->backend, "--profile", m->profile, "--runtime", runtime,
 				 "--threads", threads, "--tasks", tasks, "--memory", memory, "--uid", uid, "--gid",
 				 uid, "--change-seq", change_seq, m->explain ? "--explain" : NULL, NULL}};
@@ -229,7 +345,7 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
 	snprintf(change_seq, sizeof(change_seq), "%llu", (unsigned long long)m->change_seq);
 	snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
-	identity_args(s, uid);
+	identity_args(s, free_child(s), uid);
 	/* The template and each worker: their own memory. */
 	if (!pb_mul_u64(m->memory_bytes, m->runners + 1, &j.limits.memory_bytes) || j.limits.memory_bytes > INT64_MAX)
 		j.limits.memory_bytes = INT64_MAX; /* more than there is, but not what is left after an overflow */
@@ -248,19 +364,25 @@ static void reap(struct spawner *s)
 			struct child *c = &s->child[i];
 			struct pb_msg_exited m = {.id = c->id, .wait_status = status};
 
-			if (c->id == 0 || c->pid != pid)
+			if (c->pid != pid)
 				continue;
+			if (c == s->spare)
+				drop_spare(s);
 			m.oom_kills = pb_cgroup_oom_kills(c->cgroup);
 			c->cgroup = pb_cgroup_free(c->cgroup);
 			c->id = 0;
-			(void)!pb_send(s->sock, PB_MSG_exited, &m, NULL, 0, NULL);
+			c->pid = 0;
+			if (m.id)
+				(void)!pb_send(s->sock, PB_MSG_exited, &m, NULL, 0, NULL);
+			if (c->again)
+				make_spare(s);
 		}
 }
 
 static void kill_child(struct spawner *s, uint64_t id)
 {
 	for (int i = 0; i < CHILDREN_MAX; i++)
-		if (s->child[i].id == id && id != 0)
+		if (s->child[i].id == id && id != 0 && s->child[i].pid > 0)
 			kill(s->child[i].pid, SIGKILL);
 }
 
@@ -270,12 +392,12 @@ static _Noreturn void end_all(struct spawner *s)
 	int left = 0;
 
 	for (int i = 0; i < CHILDREN_MAX; i++)
-		if (s->child[i].id) {
+		if (s->child[i].pid) {
 			kill(s->child[i].pid, SIGKILL);
 			left++;
 		}
 	for (int i = 0; i < CHILDREN_MAX && left; i++)
-		if (s->child[i].id) {
+		if (s->child[i].pid) {
 			waitpid(s->child[i].pid, NULL, __WALL);
 			pb_cgroup_free(s->child[i].cgroup);
 		}
@@ -346,8 +468,12 @@ static _Noreturn void spawner_main(struct spawner *s)
 	for (;;) {
 		struct pollfd p[2] = {{.fd = s->sock, .events = POLLIN}, {.fd = s->sigfd, .events = POLLIN}};
 
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		int n = poll(p, 2, s->spare ? SPARE_IDLE_MS : -1);
+
+		if (n < 0 && errno != EINTR)
 			end_all(s);
+		if (n == 0)
+			drop_spare(s); /* nobody needs it */
 		if (p[1].revents) {
 			(void)!read(s->sigfd, &si, sizeof(si));
 			reap(s);

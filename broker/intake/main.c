@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "broker/intake/intake.h"
+#include "broker/intake/spare.h"
 #include "broker/intake/update.h"
 #include "confine/confine.h"
 #include "ipc/fdmap.h"
@@ -140,6 +141,9 @@ int main(int argc, char **argv)
 	char digest[PB_DIGEST_TEXT] = "";
 	pb_status st;
 
+	json_object_seed(0); /* takes its seed from a file, which cannot be opened later */
+	if (argc == 2 && strcmp(argv[1], "--wait") == 0 && !pb_spare_wait(&argc, &argv))
+		return 0;
 	if (!parse(argc, argv, &o)) {
 		fprintf(stderr, "pt2box-intake is started by pt2boxd\n");
 		return PT2BOX_USAGE;
@@ -149,7 +153,6 @@ int main(int argc, char **argv)
 	/* The model goes on running meanwhile, perhaps on every CPU there is: its runs come first. */
 	if (o.job == JOB_CONSTANTS)
 		(void)setpriority(PRIO_PROCESS, 0, UPDATE_NICE);
-	json_object_seed(0); /* takes its seed from a file, which cannot be opened later */
 	st = pb_confine_intake(&o.confine, &e);
 	if (!st)
 		st = run(&o, digest, &e);
