@@ -507,8 +507,6 @@ void pb_workers_init(struct pb_model_rec *m);
 int pb_workers_free_index(const struct pb_model_rec *m);
 /* A worker for @session is wanted at a free index. */
 void pb_workers_want(struct pb_model_rec *m, uint32_t w, uint32_t session);
-/* Replace those that were forked before a change, which run on what they share less of: stateless models only. */
-void pb_workers_roll(struct pb_model_rec *m, uint32_t seq);
 /* Fork what is missing. */
 void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m);
 void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int wait_status);
@@ -528,6 +526,21 @@ bool pb_worker_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, enu
 void pb_board_ring(struct pb_model_rec *m);
 /* What a wait status means. @refused: the process had been refused memory. */
 pb_status pb_death_status(int wait_status, bool refused, const char *denied, int *ret_signal, char *text, size_t cap);
+
+/* Order a fork at an index that is wanted. */
+PB_CHECK pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
+
+/* ---- roll.c ---- */
+/* Replace the workers that were forked before change @seq. Stateless models only. */
+void pb_roll(struct pb_model_rec *m, uint32_t seq);
+/* Order the next fresh one, if it is time. */
+void pb_roll_next(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+/* The fresh one is ready. */
+void pb_roll_ready(struct pb_model_rec *m);
+/* A worker has died: was it the fresh one? */
+void pb_roll_died(struct pb_model_rec *m, uint32_t w);
+/* Told to end long ago, and not in a run. */
+bool pb_roll_is_overdue(const struct pb_model_rec *m, uint32_t w, uint64_t now);
 
 /* ---- lanes.c ---- */
 void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_open *m);

@@ -140,7 +140,7 @@ static void commit(struct pb_broker *b, struct pb_model_rec *m)
 		break;
 	}
 	if (c->msg.change == PB_CHANGE_SWAP || (c->msg.change == PB_CHANGE_UPDATE && !c->msg.inactive))
-		pb_workers_roll(m, c->seq);
+		pb_roll(m, c->seq);
 	c->state = PB_CH_APPLYING;
 	atomic_store(&m->board->committed, c->seq);
 	pb_board_ring(m);

@@ -258,7 +258,7 @@ static int compare_live(const void *a, const void *b)
 /* Pids by index: children are listed in the order in which they were forked. */
 static void pids_of(const struct pb_model_rec *m, const pid_t *kids, size_t n_kids, pid_t ret[PB_WORKERS_MAX])
 {
-	struct live live[PB_WORKERS_MAX];
+	struct live live[PB_WORKERS_MAX] = {{0}};
 	size_t n = 0;
 
 	for (uint32_t w = 0; w < m->top; w++) {

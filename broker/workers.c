@@ -14,7 +14,6 @@
 #define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
 #define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
-#define ROLL_NS 50000000u     /* after a change, if no other follows */
 #define DEAF_NS 3000000000u   /* beyond what lies between the end of a control socket and the news of the death */
 
 void pb_board_ring(struct pb_model_rec *m)
@@ -114,94 +113,6 @@ void pb_workers_want(struct pb_model_rec *m, uint32_t w, uint32_t session)
 		m->top = w + 1;
 }
 
-/* ---- a fresh worker for an old one ---- */
-
-static bool is_old(const struct pb_model_rec *m, uint32_t w)
-{
-	const struct pb_worker_rec *rec = &m->worker[w];
-
-	return rec->used && rec->session == 0 && (int)w != m->fresh && rec->state == PB_W_READY &&
-	       rec->born_seq < m->roll_seq;
-}
-
-void pb_workers_roll(struct pb_model_rec *m, uint32_t seq)
-{
-	if (m->stateful)
-		return; /* a fresh one would not have the state */
-	m->roll_seq = seq;
-	m->roll_ns = pb_now_ns() + ROLL_NS;
-}
-
-static void retire(struct pb_model_rec *m, uint32_t w)
-{
-	struct pb_msg_retire msg = {};
-	struct pb_worker_rec *rec = &m->worker[w];
-
-	rec->used = false;
-	rec->retiring = true;
-	rec->since_ns = pb_now_ns();
-	if (rec->ctl.fd >= 0)
-		(void)!pb_send(rec->ctl.fd, PB_MSG_retire, &msg, NULL, 0, NULL);
-	pb_board_ring(m);
-}
-
-/* The fresh one is ready: there is one more than are wanted. */
-static void end_old(struct pb_model_rec *m)
-{
-	struct pb_worker_rec *fresh = &m->worker[m->fresh];
-	int victim = -1;
-
-	for (uint32_t w = 0; w < m->top; w++) {
-		struct pb_worker_rec *rec = &m->worker[w];
-
-		if (!rec->used || rec->session || (int)w == m->fresh)
-			continue;
-		if (rec->state == PB_W_NONE || is_old(m, w))
-			victim = (int)w;
-		if (rec->state == PB_W_NONE)
-			break; /* it has died, and need not be replaced */
-	}
-	if (victim < 0) { /* none is old any more */
-		victim = m->fresh;
-		fresh = NULL;
-	}
-	m->fresh = -1;
-	if (fresh)
-		fresh->deaths += m->worker[victim].deaths;
-	if (m->worker[victim].state == PB_W_NONE)
-		m->worker[victim].used = false;
-	else
-		retire(m, (uint32_t)victim);
-}
-
-static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
-
-/* One after the other: so that most of them serve at any time. */
-static void roll(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
-{
-	bool old = false, ending = false;
-	int w;
-
-	if (!m->roll_seq || m->fresh >= 0 || m->state != PB_M_READY || now < m->roll_ns ||
-	    pb_change_holds_workers(m))
-		return;
-	for (uint32_t i = 0; i < m->top; i++) {
-		old |= is_old(m, i);
-		ending |= m->worker[i].retiring;
-	}
-	w = pb_workers_free_index(m);
-	if (!old || (w < 0 && !ending)) {
-		m->roll_seq = 0;
-		return;
-	}
-	if (w < 0)
-		return;
-	pb_workers_want(m, (uint32_t)w, 0);
-	m->fresh = w;
-	if (fork_worker(b, m, (uint32_t)w))
-		pb_model_kill(b, m);
-}
-
 /* ---- messages ---- */
 
 static void became_ready(struct pb_broker *b, struct pb_model_rec *m, uint32_t w)
@@ -225,7 +136,7 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 	else if (rec->session)
 		pb_session_ready(b, m, w);
 	if (m->fresh == (int)w && rec->state == PB_W_READY)
-		end_old(m);
+		pb_roll_ready(m);
 	pb_change_continue(b, m);
 	pb_extract_continue(b, m);
 	pb_workers_continue(b, m);
@@ -278,7 +189,7 @@ static void worker_message(struct pb_broker *b, struct pb_source *s, uint32_t ev
 
 /* ---- forks ---- */
 
-static pb_status fork_worker(struct pb_broker *b, struct pb_model_rec *m, uint32_t w)
+pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w)
 {
 	struct pb_msg_permit_fork permit = {.worker = w};
 	struct pb_msg_fork order = {.worker = w};
@@ -318,11 +229,11 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 
 		if (!rec->used || rec->state != PB_W_NONE || rec->retry_ns > now)
 			continue;
-		if (fork_worker(b, m, w))
+		if (pb_worker_fork(b, m, w))
 			pb_model_kill(b, m);
 		return;
 	}
-	roll(b, m, now);
+	pb_roll_next(b, m, now);
 }
 
 bool pb_worker_send(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, enum pb_msg_id id, const void *msg,
@@ -419,16 +330,6 @@ static void death_of(const struct pb_model_rec *m, uint32_t w, int wait_status, 
 	ret->signal = signal;
 }
 
-/* A fresh one that dies ends the rolling: the old ones serve. */
-static void note_fresh_died(struct pb_model_rec *m, uint32_t w)
-{
-	if (m->fresh != (int)w)
-		return;
-	m->fresh = -1;
-	m->roll_seq = 0;
-	m->worker[w].used = false;
-}
-
 void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int wait_status)
 {
 	struct pb_worker_rec *rec = &m->worker[w];
@@ -448,7 +349,7 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 		rec->deaths++;
 		back_off(rec);
 	}
-	note_fresh_died(m, w);
+	pb_roll_died(m, w);
 	if (rec->session && rec->used && pb_session_failed(b, m, w, &e))
 		rec->used = false;
 	else if (m->stateful && m->announced && rec->used)
@@ -489,19 +390,12 @@ void pb_workers_forget(struct pb_broker *b, struct pb_model_rec *m)
 	m->roll_seq = 0;
 }
 
-/* Told to end, and not in a run. */
-static bool is_overdue(const struct pb_model_rec *m, uint32_t w, uint64_t now)
-{
-	return m->worker[w].retiring && m->worker[w].state == PB_W_READY && now > m->worker[w].since_ns + DEAF_NS &&
-	       !pb_lanes_busy(m, w);
-}
-
 /* Look at one; when again? */
 static uint64_t tick_one(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, uint64_t now)
 {
 	struct pb_worker_rec *rec = &m->worker[w];
 
-	if (is_overdue(m, w, now)) {
+	if (pb_roll_is_overdue(m, w, now)) {
 		rec->overdue = true;
 		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 	}
