@@ -176,58 +176,70 @@ static void change_often(struct subject *s, int n)
 
 /* ---- tests ---- */
 
-static void updates_leave_nothing(const char *fixture, const char *profile)
-{
-	int before[WORKERS_MAX], after[WORKERS_MAX];
-	size_t n, maps[WORKERS_MAX], constants;
-	struct subject s;
+struct seen {
+	int pid[WORKERS_MAX];
+	size_t maps[WORKERS_MAX], n;
+};
 
-	subject_open(&s, fixture, profile, 2);
-	change_often(&s, 16);
-	n = find_workers(before);
-	if (n == 0 && getuid() != 0)
+/* Every worker has at most the active constants mapped. */
+static void look(struct seen *ret)
+{
+	size_t constants;
+
+	ret->n = find_workers(ret->pid);
+	if (ret->n == 0 && getuid() != 0)
 		skip();
-	assert_int_equal(n, 2);
-	for (size_t i = 0; i < n; i++)
-		maps[i] = mappings(before[i], &constants);
-	change_often(&s, 200);
-	/* Changes that follow each other this fast are made by the same workers. */
-	assert_int_equal(find_workers(after), 2);
-	for (size_t i = 0; i < n; i++) {
-		assert_int_equal(before[i], after[i]);
-		if (mappings(after[i], &constants) > maps[i])
-			fail_msg("%s: %zu mappings, then %zu", fixture, maps[i], mappings(after[i], &constants));
+	assert_true(ret->n > 0);
+	for (size_t i = 0; i < ret->n; i++) {
+		ret->maps[i] = mappings(ret->pid[i], &constants);
 		assert_in_range(constants, 0, 1);
 	}
+}
+
+/* Workers that were there before and still are; none has more mappings. */
+static size_t compare(const char *fixture, const struct seen *before, const struct seen *after)
+{
+	size_t same = 0;
+
+	for (size_t i = 0; i < before->n; i++)
+		for (size_t k = 0; k < after->n; k++) {
+			if (before->pid[i] != after->pid[k])
+				continue;
+			if (after->maps[k] > before->maps[i])
+				fail_msg("%s: %zu mappings, then %zu", fixture, before->maps[i], after->maps[k]);
+			same++;
+		}
+	return same;
+}
+
+static void updates_leave_nothing(const char *fixture, const char *profile, uint32_t runners)
+{
+	struct seen before, after;
+	struct subject s;
+	size_t same = 0;
+
+	subject_open(&s, fixture, profile, runners);
+	/* Changes that follow each other fast are made by the same workers, unless this machine has other things to do. */
+	for (int attempt = 0; !same && attempt < 20; attempt++) {
+		change_often(&s, 16);
+		look(&before);
+		change_often(&s, 200);
+		look(&after);
+		same = compare(fixture, &before, &after);
+	}
+	assert_true(same > 0);
 	subject_close(&s);
 }
 
 static void test_updates_leave_nothing(void **state)
 {
 	(void)state;
-	updates_leave_nothing("mlp", "default");
-	updates_leave_nothing("extfold", "strict");
-	updates_leave_nothing("blobconst", "strict");
-}
-
-/* Memory of their own is given back as well: the state is in the first one, and that is the workers'. */
-static void test_state_leaves_nothing(void **state)
-{
-	struct subject s;
-	int pid[WORKERS_MAX];
-	size_t maps, constants;
-
-	(void)state;
-	subject_open(&s, "extmut", "strict", 1);
-	change_often(&s, 16);
-	if (find_workers(pid) == 0 && getuid() != 0)
-		skip();
-	assert_int_equal(find_workers(pid), 1);
-	maps = mappings(pid[0], &constants);
-	change_often(&s, 200);
-	assert_true(mappings(pid[0], &constants) <= maps);
-	assert_int_equal(1, constants);
-	subject_close(&s);
+	updates_leave_nothing("mlp", "default", 2);
+	updates_leave_nothing("extfold", "strict", 2);
+	updates_leave_nothing("blobconst", "strict", 2);
+	/* Not rolled: what it has mapped is its state, in memory of its own. */
+	updates_leave_nothing("extmut", "strict", 1);
+	updates_leave_nothing("mutbuf", "default", 1);
 }
 
 static bool any_of(const int *list, size_t n, int pid)
@@ -274,7 +286,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CHECK_TEST(test_updates_leave_nothing),
-		CHECK_TEST(test_state_leaves_nothing),
 		CHECK_TEST(test_workers_are_rolled),
 	};
 	char dir[300], real[4096];
