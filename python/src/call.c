@@ -231,16 +231,33 @@ struct flat {
 	enum outputs outputs;
 };
 
+/* Seconds, positive or infinite; 0 with an exception. */
+static long long to_ms(PyObject *seconds)
+{
+	double s = PyFloat_AsDouble(seconds);
+
+	if (PyErr_Occurred())
+		return 0;
+	if (!(s > 0)) {
+		PyErr_Format(PyExc_ValueError, "a deadline is a positive number of seconds, not %R",
+			     seconds);
+		return 0;
+	}
+	if (s > 1e9)
+		return -1;
+	return s < 0.001 ? 1 : (long long)(s * 1000 + 0.5);
+}
+
 static bool parse_flat(struct model_object *m, PyObject *args, PyObject *kwargs, struct flat *f)
 {
-	static char *names[] = {"inputs", "deadline_ms", "retries", "outputs", NULL};
+	static char *names[] = {"inputs", "deadline", "retries", "outputs", NULL};
 	PyObject *deadline = Py_None, *retries = Py_None;
 	const char *outputs = NULL;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOz", names, &f->inputs, &deadline,
 					 &retries, &outputs))
 		return false;
-	f->deadline_ms = deadline == Py_None ? m->deadline_ms : PyLong_AsLongLong(deadline);
+	f->deadline_ms = deadline == Py_None ? m->deadline_ms : to_ms(deadline);
 	f->retries = retries == Py_None ? m->retries : (unsigned)PyLong_AsUnsignedLong(retries);
 	f->outputs = m->outputs;
 	return !PyErr_Occurred() && (!outputs || outputs_parse(outputs, &f->outputs));

@@ -76,22 +76,27 @@ static bool classify(PyObject *object, struct known *k)
 	return true;
 }
 
-static const struct known *look_up(PyObject *object)
+/* A copy: what is remembered may change whenever Python code runs. */
+static bool look_up(PyObject *object, struct known *ret)
 {
 	PyTypeObject *type = Py_TYPE(object);
-	struct known k = {.type = type};
+	PyTypeObject *old;
 	unsigned at;
 
 	for (unsigned i = 0; i < KNOWN_MAX && known[i].type; i++)
-		if (known[i].type == type)
-			return &known[i];
-	if (!classify(object, &k))
-		return NULL;
+		if (known[i].type == type) {
+			*ret = known[i];
+			return true;
+		}
+	*ret = (struct known){.type = type};
+	if (!classify(object, ret))
+		return false;
 	at = n_known++ % KNOWN_MAX;
-	Py_XDECREF((PyObject *)known[at].type);
+	old = known[at].type;
 	Py_INCREF((PyObject *)type);
-	known[at] = k;
-	return &known[at];
+	known[at] = *ret;
+	Py_XDECREF((PyObject *)old);
+	return true;
 }
 
 /* ---- tensors ---- */
@@ -365,7 +370,7 @@ static bool from_tensor(struct leaf *l)
 
 bool leaf_init(struct leaf *l, PyObject *object, int32_t declared, size_t index)
 {
-	const struct known *k = look_up(object);
+	struct known k;
 
 	memset(l, 0, offsetof(struct leaf, buffer));
 	l->holder = NULL;
@@ -374,20 +379,20 @@ bool leaf_init(struct leaf *l, PyObject *object, int32_t declared, size_t index)
 	l->copy = NULL;
 	Py_INCREF(object);
 	l->object = object;
-	if (!k)
+	if (!look_up(object, &k))
 		return false;
-	l->is_torch = k->is_torch;
-	switch (k->kind) {
+	l->is_torch = k.is_torch;
+	switch (k.kind) {
 	case KIND_TENSOR:
 		return from_tensor(l);
 	case KIND_EXCHANGE:
-		return from_exchange(l, k, index);
+		return from_exchange(l, &k, index);
 	case KIND_BUFFER:
 		return from_buffer(l, object, -1, index) ||
 		       (!l->has_buffer && PyObject_HasAttrString(object, "dtype") &&
 			from_named(l, index));
 	case KIND_DLPACK:
-		if (k->is_torch) {
+		if (k.is_torch) {
 			l->holder = PyObject_CallMethod(object, "detach", NULL);
 			return l->holder &&
 			       (l->object = (Py_DECREF(object), Py_NewRef(l->holder))) &&
@@ -440,12 +445,15 @@ bool leaf_move(struct leaf *l, struct pt2box_model *m)
 	const struct pt2box_tensor_info *f = pt2box_tensor_get_info(l->tensor);
 	struct pt2box_error err;
 	struct pt2box_tensor *t;
+	enum pt2box_status st;
 	struct view v;
 
 	view_from_info(&v, f, NULL);
 	if (!view_is_contiguous(&v))
 		return true;
-	if (pt2box_tensor_alloc(m, f->dtype, f->ndim, f->sizes, &t, &err) != PT2BOX_OK) {
+	Py_BEGIN_ALLOW_THREADS st = pt2box_tensor_alloc(m, f->dtype, f->ndim, f->sizes, &t, &err);
+	Py_END_ALLOW_THREADS if (st)
+	{
 		raise_error(&err);
 		return false;
 	}

@@ -257,9 +257,11 @@ static PyObject *model_empty(PyObject *self, PyObject *args)
 	int64_t sizes[MAX_DIMS];
 	struct pt2box_tensor *t;
 	struct pt2box_error err;
+	enum pt2box_status st;
 	const char *dtype;
 	PyObject *shape, *ret = NULL;
 	struct view v;
+	int32_t ndim;
 
 	if (!PyArg_ParseTuple(args, "sO!:empty", &dtype, &PyTuple_Type, &shape))
 		return NULL;
@@ -270,12 +272,16 @@ static PyObject *model_empty(PyObject *self, PyObject *args)
 		sizes[i] = PyLong_AsLongLong(PyTuple_GetItem(shape, i));
 	if (PyErr_Occurred() || !model_enter(o))
 		return NULL;
-	v.owner = owner_new();
-	if (v.owner && pt2box_tensor_alloc(o->m, pt2box_dtype_from_name(dtype),
-					   (int32_t)PyTuple_Size(shape), sizes, &t, &err)) {
-		owner_unref(v.owner);
+	ndim = (int32_t)PyTuple_Size(shape);
+	Py_BEGIN_ALLOW_THREADS /* the broker may have to give more memory */
+		st = pt2box_tensor_alloc(o->m, pt2box_dtype_from_name(dtype), ndim, sizes, &t,
+					 &err);
+	Py_END_ALLOW_THREADS v.owner = st ? NULL : owner_new();
+	if (st) {
 		raise_error(&err);
-	} else if (v.owner) {
+	} else if (!v.owner) {
+		pt2box_tensor_free(t);
+	} else {
 		v.owner->tensor = t;
 		view_from_info(&v, pt2box_tensor_get_info(t), v.owner);
 		ret = tensor_new(&v);
@@ -319,7 +325,7 @@ static PyObject *get_closed(PyObject *self, void *unused)
 
 static PyMethodDef methods[] = {
 	{"run", WITH_KEYWORDS(model_run),
-	 "run(inputs, *, deadline_ms=None, retries=None, outputs=None) -> list\n\nFlat tensors in "
+	 "run(inputs, *, deadline=None, retries=None, outputs=None) -> list\n\nFlat tensors in "
 	 "and out."},
 	{"boxed_run", WITH_KEYWORDS(model_boxed_run), NULL},
 	{"_start", WITH_KEYWORDS(model_start), NULL},

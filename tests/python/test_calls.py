@@ -412,7 +412,10 @@ class Failures(TestCase):
                 m(ATTACK)
             self.assertLess(time.monotonic() - began, 5)
             with self.assertRaises(pt2box.ModelTimeout):
-                m.run([ATTACK], deadline_ms=100)
+                m.run([ATTACK], deadline=0.1)
+            with self.assertRaises(ValueError):
+                m.run([ATTACK], deadline=0)
+            m.run([HARMLESS], deadline=float("inf"), retries=2)
         with pt2box.load(hostile("loop"), run_deadline=0.3) as m:
             with self.assertRaises(pt2box.ModelTimeout):
                 m(ATTACK)
