@@ -6,7 +6,8 @@ The yardstick is bench/torch_host.cc (AOTIModelPackageLoader::run on libtorch, t
 ours is bench/hot.c. Both are pinned alike: torch_host and the pt2box worker to one CPU, the pt2box client to another, as
 its wait is not work. Blocks of calls alternate between the two; a figure is the median of the ratios of the blocks.
 
-Without --torch-host only pt2box's own figures are printed. Standard library only.
+Without --torch-host only pt2box's own figures are printed. Standard library only; what needs PyTorch or the Python package
+is asked of bench/python_calls.py, a program of its own.
 """
 import argparse
 import ast
@@ -52,13 +53,13 @@ class Package:
 
 
 class Program:
-    """One of the two programs, obeying lines."""
+    """One of the programs, obeying lines."""
 
-    def __init__(self, argv, cpu=None):
+    def __init__(self, argv, cpu=None, first=True, **kw):
         begin = time.monotonic()
         self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=(
-            (lambda: os.sched_setaffinity(0, {cpu})) if cpu is not None else None))
-        if self.p.stdout.readline().strip() != "first":
+            (lambda: os.sched_setaffinity(0, {cpu})) if cpu is not None else None), **kw)
+        if first and self.p.stdout.readline().strip() != "first":
             sys.exit("bench: %s did not start" % argv[0])
         self.first_ms = (time.monotonic() - begin) * 1e3
 
@@ -86,10 +87,11 @@ class Bench:
         d = os.path.join(TOP, "tests", "fixtures", name)
         return Package(name + case, os.path.join(d, "model.pt2"), os.path.join(d, "in%s.npz" % case), self.folder)
 
-    def ours(self, pkg, runners=1, threads=1):
-        client, worker = (self.cpus[0], self.cpus[1]) if self.two and threads == 1 else (-1, -1)
-        return Program([os.path.join(self.a.build, "bench", "hot"), pkg.path, str(runners), str(threads), str(client),
-                        str(worker)] + pkg.specs)
+    def ours(self, pkg, runners=1, threads=1, constants=None, beside=None, pinned=True):
+        client, worker = (self.cpus[0], self.cpus[1]) if self.two and threads == 1 and pinned else (-1, -1)
+        more = (["-k", constants] if constants else []) + (["-b", beside.path] + beside.specs if beside else [])
+        return Program([os.path.join(self.a.build, "bench", "hot")] + more + [
+            pkg.path, str(runners), str(threads), str(client), str(worker)] + pkg.specs)
 
     def theirs(self, pkg, threads=1):
         return Program([self.a.torch_host, pkg.path, pkg.so, str(threads)] + pkg.specs,
@@ -186,8 +188,8 @@ class Bench:
             own += (kb["Pss"] - kb.get("Pss_Shmem", 0)) * 1024
         return own, memfd
 
-    def total(self, pkg, runners):
-        p = self.ours(pkg, runners)
+    def total(self, pkg, runners, constants=None):
+        p = self.ours(pkg, runners, constants=constants)
         p.ask("run", 50)
         m = self.memory(p.ask("ps"))
         p.close()
@@ -212,6 +214,117 @@ class Bench:
                 self.goal("each further ResNet-18 worker (activations; less than its constants)",
                           (sum(four) - sum(one)) / 3 / mib, 47.0, " MiB")
 
+    # ---- Python ----
+
+    def python(self):
+        print("Python, one thread:")
+        mlp = os.path.join(TOP, "tests", "fixtures", "mlp", "model.pt2")
+        env = dict(os.environ, PYTHONPATH=os.path.join(self.a.build, "python"), PYTHONWARNINGS="ignore")
+        self.a.torch = subprocess.run([self.a.python, "-c", "import torch"], capture_output=True).returncode == 0
+        if subprocess.run([self.a.python, "-c", "import pt2box"], env=env, capture_output=True).returncode != 0:
+            print("  %s cannot import pt2box from %s: skipped" % (self.a.python, env["PYTHONPATH"]))
+            return
+        cpus = [str(c) for c in (self.cpus[:2] if self.two else [-1, -1])]
+        p = Program([self.a.python, os.path.join(TOP, "bench", "python_calls.py")] + cpus, first=False, env=env,
+                    stderr=subprocess.DEVNULL)
+        calls, blocks = (200, 3) if self.a.quick else (2000, 7)
+        forms = [("numpy", "numpy arrays"), ("torch", "tensors of torch"), ("compat", "pt2box.torch_compat")]
+        call = {f: json.loads(p.ask(f, mlp, calls, blocks)) for f, _ in (forms if self.a.torch else forms[:1])}
+        for form, text in forms[:len(call)]:
+            self.both("MLP 4x64, one call, " + (text if self.a.torch else "buffers"), call[form],
+                      "aoti_load_package's callable", "us")
+        large = json.loads(p.ask("large", mlp.replace("mlp", "omp2"), calls // 40, blocks))
+        if large["us"]:
+            print("  results of 1.2 MB: left where they are %.0f us, copied to torch %.0f us" % (large["us"], large["them"]))
+        metadata = json.loads(p.ask("metadata", mlp, calls // 20, blocks))
+        p.close()
+        fresh = self.fresh_metadata(env, mlp, bool(metadata["ratio"]))
+        self.both("load_metadata_from_package, warm", metadata, "PyTorch", "us")
+        self.both("load_metadata_from_package, fresh process", fresh, "PyTorch", "ms")
+        print("    of that, an interpreter that does nothing: %.1f ms; pt2box inspect --metadata, no Python: %.1f ms" % (
+            fresh["empty"], fresh["command"]))
+        if metadata["ratio"]:
+            for form, text in forms:
+                self.goal("Python call of the MLP, %s / aoti_load_package's callable" % text, call[form]["ratio"], 0.8)
+            self.goal("metadata in a warm process, pt2box / PyTorch", metadata["ratio"], 2.0)
+            self.goal("metadata from a fresh process, pt2box / PyTorch (import torch included)", fresh["ratio"], 0.01)
+
+    @staticmethod
+    def both(what, m, who, unit):
+        them = ", %s %.1f %s, ratio %.4f" % (who, m["them"], unit, m["ratio"]) if m["ratio"] else ""
+        print("  %s: pt2box %.1f %s%s" % (what, m["us"], unit, them), flush=True)
+
+    def fresh_metadata(self, env, path, torch):
+        """Milliseconds of whole processes, taken in turn."""
+        programs = {
+            "us": [self.a.python, "-c", "import pt2box; pt2box.load_metadata(%r)" % path],
+            "empty": [self.a.python, "-c", "pass"],
+            "command": [os.path.join(self.a.build, "pt2box"), "inspect", "--metadata", path],
+            "them": [self.a.python, "-c", "import torch; "
+                     "torch._C._aoti.AOTIModelPackageLoader.load_metadata_from_package(%r, 'model')" % path] if torch else None,
+        }
+        took = {k: [] for k in programs}
+        for _ in range(3 if self.a.quick else 7):
+            for k, argv in programs.items():
+                begin = time.monotonic()
+                if argv:
+                    subprocess.run(argv, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                took[k].append((time.monotonic() - begin) * 1e3)
+        m = {k: statistics.median(v) for k, v in took.items()}
+        m["ratio"] = statistics.median(a / b for a, b in zip(took["us"], took["them"])) if torch else None
+        return m
+
+    # ---- 200 MB of constants ----
+
+    def constants_memory(self, pkg, sets):
+        mib = 1024.0 * 1024
+        size = os.path.getsize(sets[0])
+        m = {n: self.total(pkg, n, sets[0]) for n in (1, 8)}
+        mlp = self.total(self.fixture("mlp"), 1)
+        print("Memory with %.0f MiB of external constants, counted as above:" % (size / mib))
+        if None in m.values() or mlp is None:
+            print("  not readable: run as root")
+            return
+        # The rest of a process is the MLP's: what one worker's family has more is the template's packed copy.
+        packed = max(m[1][0] - mlp[0], 0)
+        for n in (1, 8):
+            print("  %d worker%s: %.1f MiB of processes + %.1f MiB of memfds" % (n, "s"[:n > 1], m[n][0] / mib, m[n][1] / mib))
+        print("    of that the packed copy, made once, in the template: %.1f MiB" % (packed / mib))
+        self.goal("8 workers without the packed copy / one copy of the constants", (sum(m[8]) - packed) / size, 1.1)
+        self.goal("8 workers / 1 worker, packed copy and all", sum(m[8]) / sum(m[1]), 1.1)
+
+    def updates(self, pkg, sets):
+        print("Runs while %.0f MiB of constants are replaced, two workers, p50 and p99:" % (
+            os.path.getsize(sets[0]) / 1024.0 / 1024))
+        p = self.ours(pkg, 2, constants=sets[0], beside=self.fixture("mlp"), pinned=False)
+        n, ms = (4, 1000) if self.a.quick else (12, 4000)
+        p.ask("tail", ms // 2, 0, "-", "-")
+        rows = []
+        for _ in range(3):
+            alone = [int(w) for w in p.ask("tail", ms, 0, "-", "-").split()]
+            during = [int(w) for w in p.ask("tail", 0, n // 2, sets[1], sets[0]).split()]
+            rows.append((alone, during))
+        p.close()
+        def median(i, k):
+            return statistics.median(r[i][k] for r in rows) / 1e6
+
+        for name, k in (("the model itself", 1), ("the MLP beside it", 4)):
+            print("  %-18s alone %.3f / %.3f ms, during updates %.3f / %.3f ms" % (
+                name, median(0, k), median(0, k + 1), median(1, k), median(1, k + 1)))
+        print("  an update: %.0f ms" % median(1, 6))
+        self.goal("p99 of the model's runs, during updates / alone", statistics.median(b[2] / a[2] for a, b in rows), 2.0)
+        self.goal("p99 of the MLP's runs beside it, during updates / alone", statistics.median(b[5] / a[5] for a, b in rows), 2.0)
+
+    def large_constants(self):
+        path = os.path.join(self.a.models, "linears") if self.a.models else ""
+        sets = [path + ".a.safetensors", path + ".b.safetensors"]
+        if not path or not all(os.path.exists(f) for f in sets + [path + ".pt2"]):
+            print("200 MB of constants: skipped, bench/make_models.py needs torch 2.13.0 and safetensors to make the package.")
+            return
+        pkg = Package("linears", path + ".pt2", path + ".npz", self.folder)
+        self.constants_memory(pkg, sets)
+        self.updates(pkg, sets)
+
     def larger(self, models):
         print("Larger models, one thread, p50:")
         ratios = []
@@ -229,14 +342,18 @@ class Bench:
             if path and os.path.exists(path + ".pt2"):
                 models.append(Package(name, path + ".pt2", path + ".npz", self.folder))
         if not self.a.torch_host:
-            print("No torch 2.13.0 was found: no yardstick, no larger models (pip install torch==2.13.0 transformers in a"
+            print("No torch 2.13.0 was found: no yardstick, no larger models (pip install torch==2.13.0 transformers safetensors in a"
                   " venv, then make bench PYTHON=VENV/bin/python).")
         if not self.two:
             print("One CPU only: client and worker share it, figures do not mean much.")
+        if self.a.only:
+            return getattr(self, self.a.only)()
         self.calls()
         self.start()
         self.first64()
         self.workers_memory(models)
+        self.python()
+        self.large_constants()
         if models:
             self.larger(models)
         missed = [g for g in self.goals if not g[4]]
@@ -248,6 +365,8 @@ def main():
     p.add_argument("--build", required=True)
     p.add_argument("--torch-host", default="")
     p.add_argument("--models", default="")
+    p.add_argument("--python", default=sys.executable, help="the interpreter that is measured")
+    p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants")
     p.add_argument("--quick", action="store_true", help="fewer calls: does it run at all")
     a = p.parse_args()
     a.build = os.path.abspath(a.build)

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Makes the larger packages of `make bench` with torch 2.13.0: ResNet-18 at full width, BERT-base-like and GPT-2 small
-with random weights, for one thread. Each NAME.pt2 has its inputs beside it as NAME.npz. What is there already stays.
+with random weights, for one thread; and four large Linear layers, whose 200 MB of constants are not in the package but
+in two sets beside it, linears.a.safetensors and linears.b.safetensors. Each NAME.pt2 has its inputs beside it as NAME.npz.
+What is there already stays.
 
     make_models.py --out DIR [--only NAME ...]
 """
@@ -71,9 +73,24 @@ def gpt2():
     return First(GPT2LMHeadModel(GPT2Config(use_cache=False))), (torch.randint(0, 50000, (1, 64)),)
 
 
+def linears():
+    return nn.Sequential(*[nn.Linear(3584, 3584) for _ in range(4)]), (torch.randn(4, 3584),)
+
+
+EXTERNAL = {"linears"}
+
+
+def save_constants(module, path):
+    from safetensors.torch import save_file
+    save_file(module.state_dict(), path + ".a.safetensors")
+    save_file({k: -v for k, v in module.state_dict().items()}, path + ".b.safetensors")
+
+
 def make(name, out):
     torch.manual_seed(0)
     module, inputs = globals()[name]()
+    if name in EXTERNAL:
+        save_constants(module, os.path.join(out, name))
     cache = tempfile.mkdtemp()
     # Inductor's cache key ignores weight values, and the thread count is compiled in.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
@@ -82,7 +99,7 @@ def make(name, out):
             program = torch.export.export(module.eval(), inputs)
             torch._inductor.aoti_compile_and_package(
                 program, package_path=os.path.join(out, name + ".part.pt2"),
-                inductor_configs={"cpp.threads": 1})
+                inductor_configs={"cpp.threads": 1, "aot_inductor.package_constants_in_so": name not in EXTERNAL})
     finally:
         shutil.rmtree(cache, ignore_errors=True)
     np.savez(os.path.join(out, name + ".npz"), **{"in%d" % i: t.numpy() for i, t in enumerate(inputs)})
@@ -92,7 +109,7 @@ def make(name, out):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", required=True)
-    p.add_argument("--only", nargs="*", default=["resnet18", "bert", "gpt2"])
+    p.add_argument("--only", nargs="*", default=["resnet18", "bert", "gpt2", "linears"])
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
     for name in a.only:

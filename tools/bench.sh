@@ -20,7 +20,6 @@ case "$torch" in
 	fi
 	models=${PT2BOX_BENCH_MODELS:-$build/bench/models}
 	$python bench/make_models.py --out "$models"
-	$python bench/python_call.py "$build"
 	;;
 esac
-exec python3 bench/bench.py --build "$build" ${host:+--torch-host "$host"} ${models:+--models "$models"} ${BENCH_ARGS:-}
+exec python3 bench/bench.py --build "$build" --python "$python" ${host:+--torch-host "$host"} ${models:+--models "$models"} ${BENCH_ARGS:-}
