@@ -191,14 +191,9 @@ $(B)/pt2box: $(call obj,client/cmd/main.c $(COMMAND)) $(B)/libpt2box.a
 $(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread
-# A program that lives for a millisecond: linking libcrypto at its start would take as long again. Where an archive is missing,
-# shared libraries do.
-INTAKE_LIBS := -lz -lmsgpackc -ljansson -lcrypto
-INTAKE_STATIC = $(if $(san)$(lint),,$$(echo 'int main(void) { return 0; }' | \
-	$(CC) -static-pie -o /dev/null -x c - $(INTAKE_LIBS) 2>/dev/null && echo -static-pie))
 $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $(INTAKE_STATIC) -o $@ $^ $(INTAKE_LIBS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
 # A dynamic list, not -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
 $(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
 	@mkdir -p $(@D)

@@ -42,7 +42,7 @@ static pb_status names_error(const struct names *l, const char *what, struct pt2
 
 struct key {
 	const char *name;
-	uint32_t rank; /* of one name: fully qualified ones first, then in the package's order */
+	uint32_t rank; /* of one name: internal ones first, as intake looks, then in the package's order */
 	uint32_t constant;
 };
 
@@ -66,9 +66,9 @@ static bool index_init(struct index *x, const struct pb_manifest *m, bool intern
 	if (!x->key)
 		return false;
 	for (uint32_t i = 0; i < m->n_constants; i++) {
-		x->key[x->n++] = (struct key){m->constants[i].fqn, i, i};
+		x->key[x->n++] = (struct key){m->constants[i].fqn, m->n_constants + i, i};
 		if (internal)
-			x->key[x->n++] = (struct key){m->constants[i].name, m->n_constants + i, i};
+			x->key[x->n++] = (struct key){m->constants[i].name, i, i};
 	}
 	if (x->n > 1)
 		qsort(x->key, x->n, sizeof(*x->key), by_name);

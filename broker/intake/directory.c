@@ -15,8 +15,6 @@
 #define END64_BYTES 56
 #define ENTRY_BYTES 46
 #define LOCAL_BYTES 30
-#define WIDE 0xffffffffu /* the value is in the extra field */
-#define SIZES_FOLLOW (1u << 3)
 #define DIRECTORY_MAX (8u << 20)
 #define MADE_BY_UNIX 3
 
@@ -121,24 +119,15 @@ static pb_status check_entry(const uint8_t *p, uint64_t name_len, struct pt2box_
 	return PT2BOX_OK;
 }
 
-/* A 32-bit field, or the next of the 64-bit values in the extra field. */
-static bool wide(const uint8_t *field, const uint8_t **x, const uint8_t *end, uint64_t *ret)
-{
-	*ret = le(field, 4);
-	if (*ret != WIDE)
-		return true;
-	if (end - *x < 8)
-		return false;
-	*ret = le(*x, 8);
-	*x += 8;
-	return *ret <= INT64_MAX;
-}
-
-/* Size, packed size, place: in this order in the extra field, those that do not fit 32 bits. */
-static bool read_numbers(const uint8_t *p, uint64_t name_len, uint64_t extra_len, struct pb_directory_entry *e)
+/* The offset of the local header: 32 bits, or in the extra field of 64-bit values, after the sizes that are there too. */
+static bool local_offset(const uint8_t *p, uint64_t name_len, uint64_t extra_len, uint64_t *ret)
 {
 	const uint8_t *x = p + ENTRY_BYTES + name_len, *end = x + extra_len;
+	uint64_t skip = (le(p + 24, 4) == 0xffffffff ? 8u : 0u) + (le(p + 20, 4) == 0xffffffff ? 8u : 0u);
 
+	*ret = le(p + 42, 4);
+	if (*ret != 0xffffffff)
+		return true;
 	while (end - x >= 4) {
 		uint64_t id = le(x, 2), len = le(x + 2, 2);
 
@@ -146,14 +135,14 @@ static bool read_numbers(const uint8_t *p, uint64_t name_len, uint64_t extra_len
 		if (len > (uint64_t)(end - x))
 			return false;
 		if (id == 1) {
-			end = x + len;
-			break;
+			if (len < skip + 8)
+				return false;
+			*ret = le(x + skip, 8);
+			return true;
 		}
 		x += len;
 	}
-	if (end - x < 4) /* none, or too short for a value */
-		x = end;
-	return wide(p + 24, &x, end, &e->size) && wide(p + 20, &x, end, &e->packed) && wide(p + 42, &x, end, &e->local);
+	return false;
 }
 
 static pb_status walk(const uint8_t *dir, const struct place *at, struct pb_directory_entry *list, uint32_t *ret_n,
@@ -176,10 +165,8 @@ static pb_status walk(const uint8_t *dir, const struct place *at, struct pb_dire
 		st = check_entry(p, name_len, err);
 		if (st)
 			return st;
-		if (!read_numbers(p, name_len, extra_len, &list[i]))
+		if (!local_offset(p, name_len, extra_len, &list[i].local))
 			return reject(err, "zip64: an entry does not say where it is");
-		list[i].crc = (uint32_t)le(p + 16, 4);
-		list[i].stored = le(p + 10, 2) == 0;
 		list[i].name = strndup((const char *)p + ENTRY_BYTES, name_len);
 		if (!list[i].name)
 			return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for names");
@@ -189,76 +176,6 @@ static pb_status walk(const uint8_t *dir, const struct place *at, struct pb_dire
 	if (off != at->size)
 		return reject(err, "directory: bytes are left over in the central directory");
 	return PT2BOX_OK;
-}
-
-/* ---- the entries' own headers ---- */
-
-/* @follow: what is not known when the header is written may be zero. */
-static bool agrees(uint64_t local, uint64_t central, bool follow)
-{
-	return local == (central < WIDE ? central : WIDE) || local == WIDE || (follow && local == 0);
-}
-
-/* @end: where the central directory begins. */
-static pb_status read_local(int fd, uint64_t end, struct pb_directory_entry *e, struct pt2box_error *err)
-{
-	uint8_t h[LOCAL_BYTES + PB_ZIP_NAME_MAX];
-	uint64_t name_len = strlen(e->name), n = LOCAL_BYTES + name_len;
-	bool follow;
-	pb_status st;
-
-	if (!pb_span_fits(e->local, n, end))
-		return reject(err, "local: an entry is outside the file");
-	st = pb_read_at(fd, e->local, h, n, err);
-	if (st)
-		return st;
-	if (le(h, 4) != 0x04034b50)
-		return reject(err, "local: an entry has no header of its own");
-	follow = le(h + 6, 2) & SIZES_FOLLOW;
-	if (le(h + 26, 2) != name_len || memcmp(h + LOCAL_BYTES, e->name, name_len) != 0 ||
-	    le(h + 8, 2) != (e->stored ? 0 : 8) || !agrees(le(h + 14, 4), e->crc, follow) ||
-	    !agrees(le(h + 18, 4), e->packed, follow) || !agrees(le(h + 22, 4), e->size, follow))
-		return reject(err, "consistency: an entry's own header is not what the central directory says");
-	e->data = e->local + n + le(h + 28, 2);
-	if (!pb_span_fits(e->data, e->packed, end))
-		return reject(err, "local: an entry is outside the file");
-	return PT2BOX_OK;
-}
-
-static int by_name(const void *a, const void *b)
-{
-	return strcmp((*(const struct pb_directory_entry *const *)a)->name,
-		      (*(const struct pb_directory_entry *const *)b)->name);
-}
-
-static int by_place(const void *a, const void *b)
-{
-	const struct pb_directory_entry *x = *(const struct pb_directory_entry *const *)a;
-	const struct pb_directory_entry *y = *(const struct pb_directory_entry *const *)b;
-
-	return (x->local > y->local) - (x->local < y->local);
-}
-
-/* No two have one name, or bytes in common. */
-static pb_status check_apart(struct pb_directory_entry *list, uint32_t n, struct pt2box_error *err)
-{
-	const struct pb_directory_entry **sorted = calloc(n + 1u, sizeof(*sorted));
-	bool apart = true, named = true;
-
-	if (!sorted)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the central directory");
-	for (uint32_t i = 0; i < n; i++)
-		sorted[i] = &list[i];
-	qsort(sorted, n, sizeof(*sorted), by_name);
-	for (uint32_t i = 1; i < n; i++)
-		named &= strcmp(sorted[i - 1]->name, sorted[i]->name) != 0;
-	qsort(sorted, n, sizeof(*sorted), by_place);
-	for (uint32_t i = 1; i < n; i++)
-		apart &= sorted[i - 1]->data + sorted[i - 1]->packed <= sorted[i]->local;
-	free(sorted);
-	if (!named)
-		return reject(err, "consistency: two entries have one name");
-	return apart ? PT2BOX_OK : reject(err, "consistency: two entries share bytes");
 }
 
 pb_status pb_directory_read(int fd, uint64_t bytes, struct pb_directory_entry **ret, uint32_t *ret_n,
@@ -280,10 +197,6 @@ pb_status pb_directory_read(int fd, uint64_t bytes, struct pb_directory_entry **
 		st = pb_read_at(fd, at.offset, dir, at.size, err);
 	if (!st)
 		st = walk(dir, &at, list, &n, err);
-	for (uint32_t i = 0; i < n && !st; i++)
-		st = read_local(fd, at.offset, &list[i], err);
-	if (!st)
-		st = check_apart(list, n, err);
 	free(dir);
 	if (st) {
 		pb_directory_free(list, n);
@@ -301,3 +214,18 @@ void pb_directory_free(struct pb_directory_entry *e, uint32_t n)
 	free(e);
 }
 
+pb_status pb_directory_data(int fd, uint64_t bytes, uint64_t local, uint64_t *ret, struct pt2box_error *err)
+{
+	uint8_t h[LOCAL_BYTES];
+	pb_status st;
+
+	if (!pb_span_fits(local, sizeof(h), bytes))
+		return reject(err, "local: an entry is outside the file");
+	st = pb_read_at(fd, local, h, sizeof(h), err);
+	if (st)
+		return st;
+	if (le(h, 4) != 0x04034b50)
+		return reject(err, "local: an entry has no header of its own");
+	*ret = local + sizeof(h) + le(h + 26, 2) + le(h + 28, 2);
+	return PT2BOX_OK;
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading entries by pread from a descriptor that somebody else opened. See package.h. */
+/* Reading entries through libzip, over pread on a descriptor that somebody else opened. See package.h. */
 #include "broker/intake/package.h"
 
 #include <stdio.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zip.h>
 #include <zlib.h>
 
 #include "broker/intake/fileio.h"
@@ -61,23 +62,127 @@ bool pb_zip_name_ok(const char *name, size_t bytes)
 	return part == bytes || part_ok(name + part, bytes - part); /* "a/" is a folder's own entry */
 }
 
+/* ---- libzip's view of the descriptor ---- */
+
+static zip_int64_t source_stat(struct pb_package *p, void *data, zip_uint64_t len)
+{
+	zip_stat_t *sb = data;
+
+	if (len < sizeof(*sb))
+		return -1;
+	zip_stat_init(sb);
+	sb->size = p->bytes;
+	sb->valid = ZIP_STAT_SIZE;
+	return sizeof(*sb);
+}
+
+static zip_int64_t source_read(struct pb_package *p, void *data, zip_uint64_t len)
+{
+	zip_uint64_t n = len < p->bytes - p->pos ? len : p->bytes - p->pos;
+
+	if (pb_read_at(p->fd, p->pos, data, n, NULL))
+		return -1;
+	p->pos += n;
+	return (zip_int64_t)n;
+}
+
+static zip_int64_t source_seek(struct pb_package *p, void *data, zip_uint64_t len)
+{
+	zip_int64_t to = zip_source_seek_compute_offset(p->pos, p->bytes, data, len, NULL);
+
+	if (to < 0)
+		return -1;
+	p->pos = (uint64_t)to;
+	return 0;
+}
+
+static zip_int64_t source_error(void *data, zip_uint64_t len)
+{
+	zip_error_t e;
+
+	zip_error_init_with_code(&e, ZIP_ER_READ);
+	return zip_error_to_data(&e, data, len);
+}
+
+static zip_int64_t source(void *state, void *data, zip_uint64_t len, zip_source_cmd_t cmd)
+{
+	struct pb_package *p = state;
+
+	switch (cmd) {
+	case ZIP_SOURCE_OPEN:
+		p->pos = 0;
+		return 0;
+	case ZIP_SOURCE_READ:
+		return source_read(p, data, len);
+	case ZIP_SOURCE_SEEK:
+		return source_seek(p, data, len);
+	case ZIP_SOURCE_TELL:
+		return (zip_int64_t)p->pos;
+	case ZIP_SOURCE_STAT:
+		return source_stat(p, data, len);
+	case ZIP_SOURCE_ERROR:
+		return source_error(data, len);
+	case ZIP_SOURCE_SUPPORTS:
+		return ZIP_SOURCE_SUPPORTS_SEEKABLE;
+	case ZIP_SOURCE_CLOSE:
+	case ZIP_SOURCE_FREE:
+		return 0;
+	default:
+		return -1;
+	}
+}
+
+static pb_status zip_failed(zip_error_t *e, const char *word, struct pt2box_error *err)
+{
+	pb_status st = zip_error_code_zip(e) == ZIP_ER_MEMORY ? PT2BOX_NO_MEMORY : PT2BOX_PKG_REJECTED;
+
+	return pb_error_set(err, st, "zip.%s: %s", word, zip_error_strerror(e));
+}
+
+static pb_status open_zip(struct pb_package *p, struct pt2box_error *err)
+{
+	zip_source_t *s;
+	zip_error_t e;
+	pb_status st = PT2BOX_OK;
+
+	zip_error_init(&e);
+	s = zip_source_function_create(source, p, &e);
+	if (s)
+		p->zip = zip_open_from_source(s, ZIP_RDONLY | ZIP_CHECKCONS, &e);
+	if (s && !p->zip)
+		zip_source_free(s);
+	if (!p->zip)
+		st = zip_failed(&e, "consistency", err);
+	zip_error_fini(&e);
+	return st;
+}
+
 /* ---- entries ---- */
 
-static pb_status add_entry(struct pb_package *p, struct pb_directory_entry *d, uint64_t *total, uint64_t max_bytes,
-			   struct pt2box_error *err)
+static pb_status add_entry(struct pb_package *p, uint32_t i, struct pb_directory_entry *d, uint64_t *total,
+			   uint64_t max_bytes, struct pt2box_error *err)
 {
+	struct pb_entry *e = &p->entries[p->n_entries++];
+	const zip_uint64_t want = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
+	zip_stat_t sb;
 	uint64_t limit;
+	const char *name = zip_get_name(p->zip, i, ZIP_FL_ENC_RAW);
 
-	p->entries[p->n_entries++] = (struct pb_entry){.name = d->name, .size = d->size, .packed = d->packed, .data = d->data,
-						       .crc = d->crc, .stored = d->stored};
+	*e = (struct pb_entry){.name = d->name, .local = d->local, .index = i};
 	d->name = NULL; /* taken */
-	if (d->stored && d->packed != d->size)
+	if (!name || strcmp(name, e->name) != 0 || zip_stat_index(p->zip, i, 0, &sb) != 0 ||
+	    (sb.valid & want) != want)
+		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.directory: two ways to read it differ");
+	e->size = sb.size;
+	e->crc = sb.crc;
+	e->stored = sb.comp_method == ZIP_CM_STORE;
+	if (sb.comp_method == ZIP_CM_STORE && sb.comp_size != sb.size)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: a stored entry has two sizes");
-	if (!pb_mul_u64(d->packed, PB_ZIP_RATIO_MAX, &limit) || !pb_add_u64(limit, PB_ZIP_RATIO_FREE, &limit) ||
-	    d->size > limit)
+	if (!pb_mul_u64(sb.comp_size, PB_ZIP_RATIO_MAX, &limit) ||
+	    !pb_add_u64(limit, PB_ZIP_RATIO_FREE, &limit) || sb.size > limit)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.ratio: an entry inflates more than %d times",
 				    PB_ZIP_RATIO_MAX);
-	if (!pb_add_u64(*total, d->size, total) || *total > max_bytes)
+	if (!pb_add_u64(*total, sb.size, total) || *total > max_bytes)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: the entries are larger than %llu bytes",
 				    (unsigned long long)max_bytes);
 	return PT2BOX_OK;
@@ -105,14 +210,20 @@ pb_status pb_package_open(struct pb_package *p, int fd, uint64_t max_bytes, stru
 	p->entries = calloc(n + 1u, sizeof(*p->entries));
 	if (!p->entries)
 		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the entries");
+	if (!st)
+		st = open_zip(p, err);
+	if (!st && zip_get_num_entries(p->zip, 0) != n)
+		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.directory: two ways to read it differ");
 	for (uint32_t i = 0; !st && i < n; i++)
-		st = add_entry(p, &list[i], &total, max_bytes, err);
+		st = add_entry(p, i, &list[i], &total, max_bytes, err);
 	pb_directory_free(list, n);
 	return st;
 }
 
 void pb_package_deinit(struct pb_package *p)
 {
+	if (p->zip)
+		zip_discard(p->zip);
 	for (uint32_t i = 0; i < p->n_entries; i++)
 		free(p->entries[i].name);
 	for (uint32_t i = 0; i < p->n_models; i++)
@@ -125,141 +236,47 @@ void pb_package_deinit(struct pb_package *p)
 
 /* ---- contents ---- */
 
-/* Where the bytes of an entry go: to memory, or to a sink. */
-struct target {
-	uint8_t *memory; /* room for all of them */
-	const struct pb_sink *sink;
-};
-
-static pb_status pour(const struct target *t, uint64_t at, const uint8_t *buf, uint64_t n, struct pt2box_error *err)
+static pb_status pour(const struct pb_sink *s, uint64_t at, const uint8_t *buf, uint64_t n, struct pt2box_error *err)
 {
-	if (t->memory) {
-		memcpy(t->memory + at, buf, n);
-		return PT2BOX_OK;
-	}
-	if (t->sink->hash)
-		pb_hash_add(t->sink->hash, buf, n);
-	return pb_write_at(t->sink->fd, at, buf, n, err);
+	if (s->hash)
+		pb_hash_add(s->hash, buf, n);
+	return pb_write_at(s->fd, at, buf, n, err);
 }
 
-static pb_status damaged(struct pt2box_error *err)
+/* The whole entry, in pieces of at most STEP bytes, to one of: memory, a sink. */
+static pb_status inflate_entry(struct pb_package *p, const struct pb_entry *e, uint8_t *memory,
+			       const struct pb_sink *sink, struct pt2box_error *err)
 {
-	return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.crc: an entry is damaged");
-}
-
-/* One entry on its way from the file, in pieces: in[] as it is there, out[] as it was packed. */
-struct transfer {
-	const struct pb_package *p;
-	const struct pb_entry *e;
-	const struct target *to;
-	uint64_t taken, done; /* bytes read, bytes poured */
-	uint32_t crc;
-	uint8_t in[STEP], out[STEP];
-};
-
-static pb_status next_piece(struct transfer *t, uint64_t *ret, struct pt2box_error *err)
-{
-	uint64_t left = t->e->packed - t->taken, n = left < STEP ? left : STEP;
-	pb_status st = pb_read_at(t->p->fd, t->e->data + t->taken, t->in, n, err);
-
-	t->taken += n;
-	*ret = n;
-	return st;
-}
-
-static pb_status give(struct transfer *t, const uint8_t *data, uint64_t n, struct pt2box_error *err)
-{
-	if (n > t->e->size - t->done)
-		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: an entry has not the size it says");
-	t->crc = (uint32_t)crc32(t->crc, data, (uInt)n);
-	t->done += n;
-	return pour(t->to, t->done - n, data, n, err);
-}
-
-static pb_status move_stored(struct transfer *t, struct pt2box_error *err)
-{
-	while (t->taken < t->e->packed) {
-		uint64_t n;
-		pb_status st = next_piece(t, &n, err);
-
-		if (!st)
-			st = give(t, t->in, n, err);
-		if (st)
-			return st;
-	}
-	return PT2BOX_OK;
-}
-
-/* What one step of inflating gave. */
-static pb_status give_inflated(struct transfer *t, const z_stream *z, int r, struct pt2box_error *err)
-{
-	if (r == Z_MEM_ERROR)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to inflate with");
-	if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
-		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.read: an entry cannot be inflated");
-	return give(t, t->out, STEP - z->avail_out, err);
-}
-
-static pb_status move_inflated(struct transfer *t, z_stream *z, struct pt2box_error *err)
-{
-	int r = Z_OK;
+	zip_file_t *f = zip_fopen_index(p->zip, e->index, 0);
+	uint8_t *buf = memory ? NULL : malloc(STEP), over;
+	uint64_t done = 0;
 	pb_status st = PT2BOX_OK;
 
-	while (r != Z_STREAM_END && !st) {
-		if (z->avail_in == 0 && t->taken < t->e->packed) {
-			uint64_t n;
-
-			st = next_piece(t, &n, err);
-			if (st)
-				return st;
-			z->next_in = t->in;
-			z->avail_in = (uInt)n;
-		}
-		z->next_out = t->out;
-		z->avail_out = STEP;
-		r = inflate(z, Z_NO_FLUSH);
-		st = give_inflated(t, z, r, err);
-		if (!st && r == Z_BUF_ERROR && z->avail_in == 0 && t->taken == t->e->packed)
-			return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.read: an entry ends too early");
+	if (!f || (!memory && !buf)) {
+		st = f ? pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to read with") :
+			 zip_failed(zip_get_error(p->zip), "read", err);
+		if (f)
+			zip_fclose(f);
+		free(buf);
+		return st;
 	}
-	if (!st && (z->avail_in || t->taken != t->e->packed))
-		return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: bytes are left over in an entry");
-	return st;
-}
+	while (done < e->size && !st) {
+		uint64_t want = e->size - done < STEP ? e->size - done : STEP;
+		zip_int64_t n = zip_fread(f, memory ? memory + done : buf, want);
 
-static pb_status move_entry(struct transfer *t, struct pt2box_error *err)
-{
-	z_stream z = {.next_in = NULL};
-	pb_status st;
-
-	if (t->e->stored)
-		return move_stored(t, err);
-	if (inflateInit2(&z, -MAX_WBITS) != Z_OK) /* raw: no header of zlib's */
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to inflate with");
-	st = move_inflated(t, &z, err);
-	inflateEnd(&z);
-	return st;
-}
-
-/* The whole entry, checked. */
-static pb_status take_entry(const struct pb_package *p, const struct pb_entry *e, const struct target *to,
-			    struct pt2box_error *err)
-{
-	struct transfer *t = malloc(sizeof(*t));
-	pb_status st;
-
-	if (!t)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory to read with");
-	t->p = p;
-	t->e = e;
-	t->to = to;
-	t->taken = t->done = t->crc = 0;
-	st = move_entry(t, err);
-	if (!st && t->done != e->size)
-		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: an entry has not the size it says");
-	if (!st && t->crc != e->crc)
-		st = damaged(err);
-	free(t);
+		if (n <= 0)
+			break;
+		if (!memory)
+			st = pour(sink, done, buf, (uint64_t)n, err);
+		done += (uint64_t)n;
+	}
+	/* The read at the end is the one that compares the checksum. */
+	if (!st && (done != e->size || zip_fread(f, &over, 1) != 0))
+		st = zip_error_code_zip(zip_file_get_error(f)) ?
+			     zip_failed(zip_file_get_error(f), "read", err) :
+			     pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.size: an entry has not the size it says");
+	zip_fclose(f);
+	free(buf);
 	return st;
 }
 
@@ -275,7 +292,7 @@ pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64
 	text = malloc(e->size + 1);
 	if (!text)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an entry");
-	st = take_entry(p, e, &(struct target){.memory = (uint8_t *)text}, err);
+	st = inflate_entry(p, e, (uint8_t *)text, NULL, err);
 	if (st) {
 		free(text);
 		return st;
@@ -287,23 +304,31 @@ pb_status pb_package_read(struct pb_package *p, const struct pb_entry *e, uint64
 
 /* ---- one pass ---- */
 
-static pb_status prepare_sink(const struct pb_package *p, struct pb_sink *s, struct pt2box_error *err)
+static pb_status prepare_sink(struct pb_package *p, struct pb_sink *s, struct pt2box_error *err)
 {
+	pb_status st;
+
 	if (ftruncate(s->fd, (off_t)s->entry->size) != 0)
 		return pb_error_sys(err, "cannot make room for %llu bytes", (unsigned long long)s->entry->size);
 	s->crc = 0;
-	return s->entry->stored ? PT2BOX_OK : take_entry(p, s->entry, &(struct target){.sink = s}, err);
+	s->at = UINT64_MAX;
+	if (!s->entry->stored)
+		return inflate_entry(p, s->entry, NULL, s, err);
+	st = pb_directory_data(p->fd, p->bytes, s->entry->local, &s->at, err);
+	if (!st && !pb_span_fits(s->at, s->entry->size, p->bytes))
+		st = pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.local: an entry is outside the file");
+	return st;
 }
 
 /* What of [at, at + n) is this sink's. */
 static pb_status feed(struct pb_sink *s, const uint8_t *buf, uint64_t at, uint64_t n, struct pt2box_error *err)
 {
-	uint64_t begin = s->entry->data, end = begin + s->entry->size, from = at > begin ? at : begin, to = at + n < end ? at + n : end;
+	uint64_t end = s->at + s->entry->size, from = at > s->at ? at : s->at, to = at + n < end ? at + n : end;
 
 	if (!s->entry->stored || from >= to)
 		return PT2BOX_OK;
 	s->crc = (uint32_t)crc32(s->crc, buf + (from - at), (uInt)(to - from));
-	return pour(&(struct target){.sink = s}, from - begin, buf + (from - at), to - from, err);
+	return pour(s, from - s->at, buf + (from - at), to - from, err);
 }
 
 static pb_status stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t *buf, struct pb_hash *h,
@@ -323,7 +348,7 @@ static pb_status stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n,
 	}
 	for (uint32_t i = 0; i < n; i++)
 		if (sinks[i].entry->stored && sinks[i].crc != sinks[i].entry->crc)
-			return damaged(err);
+			return pb_error_set(err, PT2BOX_PKG_REJECTED, "zip.crc: an entry is damaged");
 	return PT2BOX_OK;
 }
 

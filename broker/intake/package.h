@@ -21,17 +21,19 @@
 #define PB_ZIP_RATIO_MAX 200
 #define PB_ZIP_RATIO_FREE 65536
 
+struct zip;
+
 struct pb_entry {
 	char *name;
-	uint64_t size, packed; /* bytes when inflated, and in the file */
-	uint64_t data;	       /* where they begin there */
-	uint32_t crc;
+	uint64_t size, local; /* bytes when inflated; where its local header is */
+	uint32_t index, crc;
 	bool stored;
 };
 
 struct pb_package {
 	int fd; /* borrowed */
-	uint64_t bytes;
+	uint64_t bytes, pos;
+	struct zip *zip;
 	struct pb_entry *entries;
 	uint32_t n_entries;
 	const char **models; /* names of all compiled models; owned, each of them too */
@@ -64,7 +66,8 @@ struct pb_sink {
 	const struct pb_entry *entry;
 	int fd;
 	struct pb_hash *hash; /* of the contents too; NULL: not wanted */
-	uint32_t crc;	      /* internal */
+	uint64_t at;	      /* internal */
+	uint32_t crc;
 };
 PB_CHECK pb_status pb_package_stream(struct pb_package *p, struct pb_sink *sinks, uint32_t n, uint8_t ret_sha256[32],
 				     struct pt2box_error *err);
