@@ -5,91 +5,11 @@
 #include <string.h>
 
 #include "client/constants.h"
+#include "ipc/constant_names.h"
 #include "ipc/safetensors_dtype.h"
 
 #define FLAGS_ALL \
 	(PT2BOX_CONSTANTS_INACTIVE | PT2BOX_CONSTANTS_FULL | PT2BOX_CONSTANTS_USER_MANAGED | PT2BOX_CONSTANTS_NAMES)
-
-/* ---- names in a text ---- */
-
-struct names {
-	char text[360];
-	size_t used, n, shown;
-};
-
-static void add_name(struct names *l, const char *name)
-{
-	char safe[120];
-	size_t len;
-
-	l->n++;
-	pb_text_escape(safe, sizeof(safe), name, strlen(name));
-	len = strlen(safe);
-	if (l->shown + 1 != l->n || l->used + len + 3 > sizeof(l->text))
-		return;
-	l->used += (size_t)snprintf(l->text + l->used, sizeof(l->text) - l->used, "%s%s", l->shown ? ", " : "", safe);
-	l->shown++;
-}
-
-static pb_status names_error(const struct names *l, const char *what, struct pt2box_error *err)
-{
-	if (l->shown == l->n)
-		return pb_error_set(err, PT2BOX_NOT_FOUND, "const.name: %s %s", what, l->text);
-	return pb_error_set(err, PT2BOX_NOT_FOUND, "const.name: %s %s and %zu more", what, l->text, l->n - l->shown);
-}
-
-/* ---- by name ---- */
-
-struct key {
-	const char *name;
-	uint32_t rank; /* of one name: internal ones first, as intake looks, then in the package's order */
-	uint32_t constant;
-};
-
-static int by_name(const void *a, const void *b)
-{
-	const struct key *x = a, *y = b;
-	int d = strcmp(x->name, y->name);
-
-	return d ? d : (x->rank > y->rank) - (x->rank < y->rank);
-}
-
-struct index {
-	struct key *key;
-	size_t n;
-};
-
-static bool index_init(struct index *x, const struct pb_manifest *m, bool internal)
-{
-	x->n = 0;
-	x->key = calloc(2 * (size_t)m->n_constants + 1, sizeof(*x->key));
-	if (!x->key)
-		return false;
-	for (uint32_t i = 0; i < m->n_constants; i++) {
-		x->key[x->n++] = (struct key){m->constants[i].fqn, m->n_constants + i, i};
-		if (internal)
-			x->key[x->n++] = (struct key){m->constants[i].name, i, i};
-	}
-	if (x->n > 1)
-		qsort(x->key, x->n, sizeof(*x->key), by_name);
-	return true;
-}
-
-/* The first key of that name, -1: there is none. */
-static int64_t find(const struct index *x, const char *name)
-{
-	size_t lo = 0, hi = x->n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (strcmp(x->key[mid].name, name) < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < x->n && strcmp(x->key[lo].name, name) == 0 ? (int64_t)x->key[lo].constant : -1;
-}
 
 /* ---- one constant ---- */
 
@@ -131,17 +51,17 @@ static pb_status check_one(const struct pb_constant *c, const struct pt2box_tens
 /* ---- all of them ---- */
 
 /* *constant of each entry; @given of each constant. */
-static pb_status resolve(const struct index *x, const struct pt2box_constant *list, size_t n, uint32_t *constant,
+static pb_status resolve(const struct pb_constant_index *x, const struct pt2box_constant *list, size_t n, uint32_t *constant,
 			 bool *given, struct pt2box_error *err)
 {
-	struct names unknown = {.n = 0};
+	struct pb_names unknown = {.n = 0};
 	char safe[200];
 
 	for (size_t i = 0; i < n; i++) {
-		int64_t k = find(x, list[i].name);
+		int64_t k = pb_constant_index_find(x, list[i].name);
 
 		if (k < 0) {
-			add_name(&unknown, list[i].name);
+			pb_names_add(&unknown, list[i].name);
 			continue;
 		}
 		if (given[k] && !unknown.n) {
@@ -151,24 +71,17 @@ static pb_status resolve(const struct index *x, const struct pt2box_constant *li
 		given[k] = true;
 		constant[i] = (uint32_t)k;
 	}
-	return unknown.n ? names_error(&unknown, "the model has no constant", err) : PT2BOX_OK;
-}
-
-/* PyTorch only warns of missing buffers and of parameters without elements. */
-static bool is_required(const struct pb_constant *c)
-{
-	return !c->folded && c->data_size && c->type != PB_CONST_BUFFER && c->type != PB_CONST_TENSOR &&
-	       c->type != PB_CONST_FOLDED;
+	return pb_names_error(&unknown, "the model has no constant", err);
 }
 
 static pb_status check_full(const struct pb_manifest *m, const bool *given, struct pt2box_error *err)
 {
-	struct names missing = {.n = 0};
+	struct pb_names missing = {.n = 0};
 
 	for (uint32_t i = 0; i < m->n_constants; i++)
-		if (!given[i] && is_required(&m->constants[i]))
-			add_name(&missing, m->constants[i].fqn);
-	return missing.n ? names_error(&missing, "not given:", err) : PT2BOX_OK;
+		if (!given[i] && pb_constant_is_parameter(&m->constants[i]))
+			pb_names_add(&missing, m->constants[i].fqn);
+	return pb_names_error(&missing, "not given:", err);
 }
 
 static pb_status check_arguments(const struct pb_manifest *m, const struct pt2box_constant *list, size_t n,
@@ -192,11 +105,13 @@ pb_status pb_constants_check(const struct pb_manifest *m, const struct pt2box_co
 {
 	bool *given = calloc((size_t)m->n_constants + 1, sizeof(*given));
 	uint32_t *constant = calloc(n + 1, sizeof(*constant));
-	struct index x = {.n = 0};
+	struct pb_constant_index x = {.n = 0};
 	pb_status st = check_arguments(m, list, n, flags, err);
 
-	if (!st && (!given || !constant || !index_init(&x, m, flags & PT2BOX_CONSTANTS_NAMES)))
+	if (!st && (!given || !constant))
 		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a list of constants");
+	if (!st)
+		st = pb_constant_index_init(&x, m, flags & PT2BOX_CONSTANTS_NAMES, err);
 	if (!st)
 		st = resolve(&x, list, n, constant, given, err);
 	for (size_t i = 0; i < n && !st; i++)
@@ -204,7 +119,7 @@ pb_status pb_constants_check(const struct pb_manifest *m, const struct pt2box_co
 			       flags & PT2BOX_CONSTANTS_USER_MANAGED, err);
 	if (!st && (flags & PT2BOX_CONSTANTS_FULL))
 		st = check_full(m, given, err);
-	free(x.key);
+	pb_constant_index_deinit(&x);
 	free(constant);
 	free(given);
 	return st;

@@ -13,6 +13,7 @@
 #include "broker/intake/fileio.h"
 #include "broker/intake/given.h"
 #include "ipc/checked.h"
+#include "ipc/constant_names.h"
 
 #define STEP (256u << 10)
 #define PAGE 4096u

@@ -11,11 +11,8 @@
 /* What must be given. Parameters without elements are never missed, as in PyTorch, which warns of them. */
 enum pb_required { PB_REQUIRED_NONE, PB_REQUIRED_PARAMETERS, PB_REQUIRED_ALL };
 
-/* PyTorch wants it in a full update: not a buffer, not a tensor constant, not empty, not computed from others. */
-bool pb_constant_is_parameter(const struct pb_constant *c);
-
 /*
- * @names: keys may also be internal names, which come first. @ret: n_constants entries, NULL: not given; borrowed from @f.
+ * @names: keys may also be internal names, which come second. @ret: n_constants entries, NULL: not given; borrowed from @f.
  *
  * NOT_FOUND "const.name: ...", unknown or missing ones, by name; BAD_TENSOR, one that is computed from others, or of
  * another dtype or shape, with what it should be; USAGE, one given twice; UNSUPPORTED, the package does not describe its

@@ -202,7 +202,7 @@ static void test_all(void **state)
 	tear_down();
 }
 
-/* Internal names, which come first, only where they are allowed. */
+/* Internal names, only where they are allowed. */
 static void test_internal_names(void **state)
 {
 	struct result r;
