@@ -199,16 +199,9 @@ static void take_facts(struct pb_broker *b, struct pb_model_rec *m, const struct
 
 static pb_status read_manifest(struct pb_model_rec *m, struct pb_manifest **ret, struct pt2box_error *err)
 {
-	uint8_t *data = NULL;
-	size_t bytes;
 	pb_status st = seal_manifest(m, err);
 
-	if (!st)
-		st = pb_fd_slurp(m->out_manifest, PB_MANIFEST_MAX_BYTES, &data, &bytes, err);
-	if (!st)
-		st = pb_manifest_decode(data, bytes, ret, err);
-	free(data);
-	return st;
+	return st ? st : pb_manifest_read(m->out_manifest, ret, err);
 }
 
 static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *object, const struct pt2box_error *result)

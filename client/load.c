@@ -75,19 +75,6 @@ static pb_status load_message(const struct pt2box_load_options *given, struct pb
 
 /* ---- answers in files ---- */
 
-static pb_status read_manifest(int fd, struct pb_manifest **ret, struct pt2box_error *err)
-{
-	uint8_t *data;
-	size_t bytes;
-	pb_status st = pb_fd_slurp(fd, PB_MANIFEST_MAX_BYTES, &data, &bytes, err);
-
-	if (st)
-		return st;
-	st = pb_manifest_decode(data, bytes, ret, err);
-	free(data);
-	return st;
-}
-
 static pb_status ask_text(struct pt2box *c, enum pb_msg_id id, char **ret, struct pt2box_error *err)
 {
 	struct pb_call call;
@@ -140,7 +127,7 @@ static pb_status model_new(struct pt2box *c, const struct pb_msg_loaded *loaded,
 
 	if (!m)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a model");
-	st = read_manifest(manifest_fd, &m->manifest, err);
+	st = pb_manifest_read(manifest_fd, &m->manifest, err);
 	if (!st)
 		m->has_signature =
 			m->manifest->has_signature && m->manifest->n_inputs == loaded->n_inputs;
@@ -287,7 +274,7 @@ static pb_status inspect(struct pt2box *c, int fd, const char *model_name, bool 
 	st = pb_call_finish(c, &call, PB_MSG_inspect, &m, &fd, 1, err);
 	if (st)
 		return st;
-	st = read_manifest(call.fds.fd[0], &mf, err);
+	st = pb_manifest_read(call.fds.fd[0], &mf, err);
 	pb_fds_close(&call.fds);
 	if (st)
 		return st;

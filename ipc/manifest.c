@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ipc/checked.h"
+#include "ipc/socket.h"
 #include "ipc/messages.h"
 
 #define TEXT_MAX (4u << 20)
@@ -461,4 +462,17 @@ struct pb_manifest *pb_manifest_free(struct pb_manifest *m)
 	}
 	free(a);
 	return NULL;
+}
+
+pb_status pb_manifest_read(int fd, struct pb_manifest **ret, struct pt2box_error *err)
+{
+	uint8_t *data;
+	size_t bytes;
+	pb_status st = pb_fd_slurp(fd, PB_MANIFEST_MAX_BYTES, &data, &bytes, err);
+
+	if (st)
+		return st;
+	st = pb_manifest_decode(data, bytes, ret, err);
+	free(data);
+	return st;
 }

@@ -119,6 +119,8 @@ PB_CHECK pb_status pb_manifest_encode(const struct pb_manifest *m, uint8_t **ret
 /* Decode hostile bytes. Errors: PKG_REJECTED (text says what), NO_MEMORY. pb_manifest_free(). */
 PB_CHECK pb_status pb_manifest_decode(const uint8_t *data, size_t bytes, struct pb_manifest **ret,
 				      struct pt2box_error *err);
+/* The same from a sealed memfd (borrowed). */
+PB_CHECK pb_status pb_manifest_read(int fd, struct pb_manifest **ret, struct pt2box_error *err);
 /* Accepts NULL; returns NULL. For decoded ones only. */
 struct pb_manifest *pb_manifest_free(struct pb_manifest *m);
 

@@ -108,12 +108,8 @@ static pb_status prepare(struct template *t, const struct pb_worker_options *o, 
 
 static pb_status read_manifest(struct template *t, struct pt2box_error *err)
 {
-	uint8_t *data;
-	size_t bytes;
-	pb_status st = pb_fd_slurp(PB_FD_MANIFEST, PB_MANIFEST_MAX_BYTES, &data, &bytes, err);
+	pb_status st = pb_manifest_read(PB_FD_MANIFEST, &t->manifest, err);
 
-	if (!st)
-		st = pb_manifest_decode(data, bytes, &t->manifest, err);
 	if (!st)
 		close(PB_FD_MANIFEST);
 	return st;

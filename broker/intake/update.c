@@ -7,19 +7,6 @@
 #include "broker/intake/given.h"
 #include "ipc/socket.h"
 
-static pb_status read_manifest(int fd, struct pb_manifest **ret, struct pt2box_error *err)
-{
-	uint8_t *data;
-	size_t bytes;
-	pb_status st = pb_fd_slurp(fd, PB_MANIFEST_MAX_BYTES, &data, &bytes, err);
-
-	if (st)
-		return st;
-	st = pb_manifest_decode(data, bytes, ret, err);
-	free(data);
-	return st;
-}
-
 static pb_status update(const struct pb_update *u, const struct pb_manifest *m, const struct pb_safetensors *f,
 			char digest[PB_DIGEST_TEXT], struct pt2box_error *err)
 {
@@ -40,7 +27,7 @@ pb_status pb_update_run(const struct pb_update *u, char ret_digest[PB_DIGEST_TEX
 {
 	struct pb_safetensors f = {.fd = -1};
 	struct pb_manifest *m = NULL;
-	pb_status st = read_manifest(u->manifest, &m, err);
+	pb_status st = pb_manifest_read(u->manifest, &m, err);
 
 	if (!st)
 		st = pb_const_layout_check(m, err);
