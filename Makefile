@@ -55,6 +55,7 @@ CONFINE := $(call src,confine/*.c)
 BROKER := $(call src,broker/*.c)
 INTAKE := $(call src,broker/intake/*.c)
 WORKER := $(call src,worker/*.c)
+PROXY := $(call src,proxy/*.c)
 CLIENT := $(call src,client/*.c)
 COMMAND := $(call src,client/cmd/*.c)
 RUNTIME := $(wildcard runtime/*.c runtime/ops/*.c)
@@ -80,7 +81,9 @@ TOOLS_SRC := $(wildcard tests/tools/*.c)
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(TOOLS_SRC))
 BENCHES_SRC := $(wildcard bench/*.c)
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(BENCHES_SRC))
-TEST_LIBS := -lcmocka -lzip -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) -lstdc++ -ldl -lpthread
+# The runtime's LAPACK is loaded by the worker for packages that need it; a test of the runtime has it from the start.
+LAPACK_LIBS := -Wl,--no-as-needed -llapacke -lblas -Wl,--as-needed
+TEST_LIBS := -lcmocka -lzip -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) $(LAPACK_LIBS) -lstdc++ -ldl -lpthread
 # A test or hostile model may ask for linker flags in a comment of its own: /* ldflags: -Wl,--wrap=malloc */
 own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
@@ -159,9 +162,10 @@ UNITS_confine := $(CONFINE)
 UNITS_broker := $(BROKER)
 UNITS_intake := $(INTAKE)
 UNITS_worker := $(WORKER)
+UNITS_proxy := $(PROXY)
 UNITS_client := $(CLIENT) $(COMMAND)
 UNITS_runtime := $(RUNTIME) $(RUNTIME_CXX)
-ALL_UNITS := testlib check runtime client worker intake broker confine ipc
+ALL_UNITS := testlib check runtime proxy client worker intake broker confine ipc
 define units_rule
 $(B)/units/$(1).a: $(call obj,$(UNITS_$(1))) $(if $(filter confine,$(1)),$(POLICY_OBJ))
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
@@ -175,6 +179,7 @@ BELOW_client := testlib check client ipc
 BELOW_cmd := $(BELOW_client)
 BELOW_intake := testlib check intake confine ipc
 BELOW_broker := testlib check broker confine ipc
+BELOW_proxy := testlib check runtime proxy intake client confine ipc
 BELOW_worker := testlib check worker client intake confine ipc
 BELOW_intake := testlib check intake confine ipc
 units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
@@ -198,7 +203,7 @@ $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE)
 $(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
-$(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ)
+$(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ) $(B)/obj/ipc/node_call.o
 	@mkdir -p $(@D)
 	$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libtorch_cpu.so -o $@ $^ $(RUNTIME_LIBS)
 $(B)/pt2boxd: $(B)/libexec/pt2boxd
@@ -227,6 +232,13 @@ $(B)/python/pt2box/%: python/pt2box/%
 	cp $< $@
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
+
+# Plugins, as their authors compile them.
+PLUGINS := $(patsubst tests/%.c,$(B)/tests/%.so,$(wildcard tests/plugins/*.c))
+$(B)/tests/plugins/%.so: tests/plugins/%.c include/pt2box_op.h $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) -std=c99 -Wall -Wextra $(if $(dev),-Werror) -g -O1 -fPIC -fvisibility=hidden $(SANFLAGS) -shared -I. -o $@ $<
+$(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/proxy/test_*.c)): | $(PLUGINS)
 
 .SECONDEXPANSION:
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $$(call units,$$*)
@@ -269,7 +281,11 @@ check-headers: ready ## every header compiles alone, public ones as C99 and C++
 	@tools/check-headers.sh $(CC) $(CXX)
 check-docs: $(B)/host/docgen ## generated pages are up to date
 	@tools/check-docs.sh $(B)
-check-torch: all python ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
+NAMED := $(B)/tests/torch/named.so
+$(NAMED): $(call obj,tests/torch/named.c broker/intake/nodes.c broker/intake/arena.c worker/nodes.c $(IPC))
+	@mkdir -p $(@D)
+	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -ljansson -lmsgpackc -ldl
+check-torch: all python $(NAMED) ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
 	@tools/check-torch.sh $(B) $(PYTHON)
 fuzz: ready-lint ## fuzz every decoder with libFuzzer, FUZZ_SECONDS=60 each
 	@tools/fuzz.sh
@@ -298,12 +314,12 @@ install: all ## honours DESTDIR and prefix
 	install -m755 $(B)/libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/
 	ln -sf libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/libpt2box.so.$(SOMAJOR)
 	ln -sf libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/libpt2box.so
-	install -m644 include/pt2box.h $(DESTDIR)$(includedir)/
+	install -m644 include/pt2box.h include/pt2box_op.h $(DESTDIR)$(includedir)/
 	install -m644 $(B)/pt2box.pc $(DESTDIR)$(libdir)/pkgconfig/
 	install -m644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1/
 	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || :
 uninstall: ## what install put there, with the same DESTDIR and prefix
-	rm -f $(addprefix $(DESTDIR)$(bindir)/,pt2box pt2boxd) $(DESTDIR)$(includedir)/pt2box.h $(DESTDIR)$(libdir)/pkgconfig/pt2box.pc
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,pt2box pt2boxd) $(DESTDIR)$(includedir)/pt2box.h $(DESTDIR)$(includedir)/pt2box_op.h $(DESTDIR)$(libdir)/pkgconfig/pt2box.pc
 	rm -f $(DESTDIR)$(libdir)/libpt2box.a $(addprefix $(DESTDIR)$(libdir)/libpt2box.so,.$(VERSION) .$(SOMAJOR)) $(DESTDIR)$(libdir)/libpt2box.so
 	rm -f $(addprefix $(DESTDIR)$(mandir)/man1/,$(notdir $(wildcard docs/*.1)))
 	rm -rf $(DESTDIR)$(PRIVATE)

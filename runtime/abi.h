@@ -205,6 +205,12 @@ AOTITorchError aoti_torch_convolution(AtenTensorHandle input, AtenTensorHandle w
 				      const int64_t *output_padding, int64_t n_output_padding,
 				      int64_t groups, AtenTensorHandle *ret);
 
+/* ---- operators by name ---- */
+AOTITorchError aoti_torch_proxy_executor_call_function(void *executor, int32_t extern_node_index,
+						       int32_t num_ints, int64_t *flatten_int_args,
+						       int32_t num_tensors,
+						       AtenTensorHandle *flatten_tensor_args);
+
 /* ---- state, messages, debugging, profiler records ---- */
 bool aoti_torch_grad_mode_is_enabled(void);
 void aoti_torch_grad_mode_set_enabled(bool enabled);

@@ -61,6 +61,20 @@ void pb_rt_seed(uint64_t seed);
 /* The address is inside storage known as constant. */
 bool pb_rt_is_constant(const void *p, uint64_t bytes);
 
+struct pb_node;
+struct pt2box_op_value;
+/*
+ * Computes what is not computed here: node @node with its arguments, as they are in @args. @ret: n_ret handles to be made
+ * for the results, in order; an argument's own handle for one that is returned. 0, or 1 with the reason set.
+ */
+typedef int pb_rt_ops_call(void *arg, uint32_t node, const struct pt2box_op_value *args, uint32_t n_args,
+			   struct AtenTensorOpaque **ret, uint32_t n_ret, int64_t *ret_ints, uint32_t n_ret_ints);
+/*
+ * The nodes that the model will call by number (ipc/nodes.h; borrowed while in use). Arguments of those that are native
+ * are in the order of their schema. @call may be NULL: then calls of the others fail. 0, or 1 with the error set.
+ */
+int pb_rt_set_nodes(const struct pb_node *nodes, uint32_t n, pb_rt_ops_call *call, void *arg);
+
 /* Give back the memory that is kept for the next run. Before a fork: children would each copy what they reuse. */
 void pb_rt_trim(void);
 

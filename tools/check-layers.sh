@@ -18,7 +18,7 @@ find include ipc confine broker worker proxy client runtime python bench tests \
 	BEGIN {
 		base = "include/[a-z0-9_]+[.]h|ipc/[a-z0-9_]+[.]h"
 		cuda = "cuda|nvml"
-		layer("include", "include/pt2box[.]h", "(zip|dlfcn|msgpack|jansson|seccomp|unistd|pthread)[.]h|linux/|sys/")
+		layer("include", "include/pt2box(_op)?[.]h", "(zip|dlfcn|msgpack|jansson|seccomp|unistd|pthread)[.]h|linux/|sys/")
 		layer("ipc", base, "zip[.]h|dlfcn|seccomp|linux/seccomp|linux/landlock|jansson|" cuda)
 		layer("confine", base "|confine/[a-z0-9_]+[.]h", "zip[.]h|dlfcn|msgpack|jansson|" cuda)
 		layer("broker", base "|confine/[a-z0-9_]+[.]h|broker/[a-z0-9_]+[.]h", "zip[.]h|dlfcn|jansson|elf[.]h|seccomp[.]h|" cuda)
@@ -27,7 +27,8 @@ find include ipc confine broker worker proxy client runtime python bench tests \
 		layer("worker", base "|confine/[a-z0-9_]+[.]h|worker/[a-z0-9_]+[.]h|runtime/aoti[.]h", "zip[.]h|jansson|seccomp[.]h")
 		layer("proxy", base "|confine/[a-z0-9_]+[.]h|proxy/[a-z0-9_]+[.]h", "zip[.]h|seccomp[.]h")
 		layer("client", base "|client/([a-z]+/)?[a-z0-9_]+[.]h", "seccomp[.]h|linux/seccomp|linux/landlock|" cuda)
-		layer("runtime", "ipc/status[.]h|runtime/(ops/)?[a-z0-9_]+[.](h|inc)", "zip[.]h|dlfcn|msgpack|jansson|seccomp")
+		# The worker hands the nodes of a package to the runtime, and values go on to operators as plugins see them.
+		layer("runtime", "ipc/(status|nodes|node_call)[.]h|include/pt2box_op[.]h|runtime/(ops/)?[a-z0-9_]+[.](h|inc)", "zip[.]h|dlfcn|msgpack|jansson|seccomp")
 		layer("python", "include/[a-z0-9_]+[.]h|python/src/[a-z0-9_]+[.]h", "")
 		layer("bench", "include/[a-z0-9_]+[.]h", "")
 		layer("tests", "(include|ipc|confine|broker|worker|proxy|client|runtime|tests)/[a-z0-9_/]+[.](h|inc|c)", "")
