@@ -236,6 +236,7 @@ struct pb_model_rec {
 	uint32_t n_constants;
 	char model_name[256];	  /* as the package says */
 	uint32_t team;		  /* threads that its code asks for */
+	bool lapack;		  /* its operators need it */
 	char backend[16];
 
 	uint32_t spawn_id; /* 0: no process */

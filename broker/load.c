@@ -193,6 +193,7 @@ static void take_facts(struct pb_broker *b, struct pb_model_rec *m, const struct
 	m->n_workers = m->stateful ? 1 : (uint32_t)m->opt.runners;
 	m->run_deadline_ms = pb_deadline_of(m->opt.run_deadline_ms, b->config.run_deadline_ms);
 	m->team = mf->openmp_threads < TEAM_MAX ? mf->openmp_threads : TEAM_MAX;
+	m->lapack = mf->needs_lapack;
 	snprintf(m->model_name, sizeof(m->model_name), "%s", mf->model_name);
 	pb_workers_init(m);
 }

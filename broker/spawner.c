@@ -338,7 +338,13 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 			.n_fds = s->rx.fds.n,
 			.argv = {"pt2box-worker", "--backend", m->backend, "--profile", m->profile, "--runtime", runtime,
 				 "--threads", threads, "--tasks", tasks, "--memory", memory, "--uid", uid, "--gid",
-				 uid, "--change-seq", change_seq, m->explain ? "--explain" : NULL, NULL}};
+				 uid, "--change-seq", change_seq}};
+	int n = 19;
+
+	if (m->explain)
+		j.argv[n++] = "--explain";
+	if (m->lapack)
+		j.argv[n++] = "--lapack";
 
 	snprintf(threads, sizeof(threads), "%llu", (unsigned long long)m->threads);
 	snprintf(tasks, sizeof(tasks), "%llu", (unsigned long long)m->tasks);

@@ -119,7 +119,8 @@ pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct 
 					.runners = PB_WORKERS_MAX, /* with sessions */
 					.tasks = tasks_of(m, threads),
 					.explain = m->opt.explain,
-					.device = m->opt.device};
+					.device = m->opt.device,
+					.lapack = m->lapack};
 	PB_CLEANUP(pb_close_fd) int err_w = -1;
 	PB_CLEANUP(pb_close_fd) int warden = -1;
 	PB_CLEANUP(pb_close_fd) int template_end = -1;

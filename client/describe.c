@@ -267,6 +267,34 @@ static void set_state(json_t *o, const struct pb_manifest *m, const struct pb_ms
 	json_object_set_new(o, "start_us", json_integer((json_int_t)loaded->start_us));
 }
 
+/* The calls of operators by name, in the order of their numbers. */
+static json_t *nodes_json(const struct pb_manifest *m)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; m->nodes && i < m->nodes->n; i++) {
+		const struct pb_node *n = &m->nodes->list[i];
+		json_t *o = json_object(), *args = json_array(), *results = json_array();
+
+		for (uint32_t k = 0; k < n->n_args; k++) {
+			json_t *a = json_object();
+
+			json_object_set_new(a, "name", json_string(n->args[k].name));
+			json_object_set_new(a, "kind", json_string(pb_node_kind_name(n->args[k].kind)));
+			json_array_append_new(args, a);
+		}
+		for (uint32_t k = 0; k < n->n_outs; k++)
+			json_array_append_new(results, json_string(pb_node_kind_name(n->outs[k].kind)));
+		json_object_set_new(o, "operator", json_string(n->target));
+		json_object_set_new(o, "state", json_string(n->native ? "native" : "absent"));
+		json_object_set_new(o, "python", json_boolean(n->python));
+		json_object_set_new(o, "arguments", args);
+		json_object_set_new(o, "results", results);
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
 pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *loaded,
 		      char **ret_json, struct pt2box_error *err)
 {
@@ -286,7 +314,6 @@ pb_status pb_describe(const struct pb_manifest *m, const struct pb_msg_loaded *l
 	json_object_set_new(o, "package_sha256", hex(m->pkg_sha256, 32));
 	json_object_set_new(o, "import_counts", counts);
 	json_object_set_new(o, "imports", imports);
-	json_object_set_new(o, "extern_nodes",
-			    *m->extern_nodes ? json_string(m->extern_nodes) : json_null());
+	json_object_set_new(o, "extern_nodes", nodes_json(m));
 	return dump(o, JSON_INDENT(1), ret_json, err);
 }

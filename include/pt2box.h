@@ -249,7 +249,8 @@ PT2BOX_API void pt2box_unload(struct pt2box_model *m);
  *	package_sha256
  *	import_counts		{native, proxied, absent, other}
  *	imports			[{name, state: one of these, note: what the operator is and what would provide it}]
- *	extern_nodes		text of the operators that go through a proxy, or null
+ *	extern_nodes		calls of operators by name: [{operator, state: "native" or "absent", python: only Python has it,
+ *				arguments: [{name, kind}], results: [kind...]}]
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_inspect_fd(struct pt2box *c, int fd, const char *model_name,
 							     char **ret_json, struct pt2box_error *err);

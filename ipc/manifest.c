@@ -80,7 +80,7 @@ static void put_constant(msgpack_packer *pk, const struct pb_constant *c)
 	msgpack_pack_uint8(pk, (uint8_t)c->type);
 }
 
-static void put_all(msgpack_packer *pk, const struct pb_manifest *m)
+static void put_all(msgpack_packer *pk, const struct pb_manifest *m, const uint8_t *nodes, size_t n_nodes)
 {
 	msgpack_pack_array(pk, 33);
 	msgpack_pack_uint32(pk, PB_MANIFEST_VERSION);
@@ -130,20 +130,29 @@ static void put_all(msgpack_packer *pk, const struct pb_manifest *m)
 	msgpack_pack_uint8(pk, m->uses_openmp);
 	msgpack_pack_uint32(pk, m->openmp_threads);
 	msgpack_pack_uint8(pk, m->minimal_arrayref);
-	put_str(pk, m->extern_nodes);
+	msgpack_pack_bin(pk, n_nodes);
+	msgpack_pack_bin_body(pk, nodes, n_nodes);
+	msgpack_pack_uint8(pk, m->needs_lapack);
 	/* Room for later fields, so that an older reader can say which version it needs. */
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 2; i++)
 		msgpack_pack_nil(pk);
 }
 
 pb_status pb_manifest_encode(const struct pb_manifest *m, uint8_t **ret, size_t *ret_bytes, struct pt2box_error *err)
 {
 	struct writer w = {.st = PT2BOX_OK};
+	uint8_t *nodes = NULL;
+	size_t n_nodes = 0;
 	msgpack_packer pk;
+	pb_status st;
 
+	st = m->nodes && m->nodes->n ? pb_nodes_encode(m->nodes, &nodes, &n_nodes, err) : PT2BOX_OK;
+	if (st)
+		return st;
 	msgpack_sbuffer_init(&w.buf);
 	msgpack_packer_init(&pk, &w, write_piece);
-	put_all(&pk, m);
+	put_all(&pk, m, nodes, n_nodes);
+	free(nodes);
 	if (w.st) {
 		msgpack_sbuffer_destroy(&w.buf);
 		return pb_error_set(err, w.st, w.st == PT2BOX_LIMIT ? "the description of the package is too long"
@@ -375,6 +384,17 @@ static void get_lists(struct in *in, struct pb_manifest *m)
 	leave(in, &sub);
 }
 
+static void get_nodes(struct in *in, struct pb_manifest *m)
+{
+	const msgpack_object *o = next(in, MSGPACK_OBJECT_BIN);
+	pb_status st = PT2BOX_PKG_REJECTED;
+
+	if (o)
+		st = pb_nodes_decode((const uint8_t *)o->via.bin.ptr, o->via.bin.size, &m->nodes, NULL);
+	in->bad |= st != PT2BOX_OK;
+	in->no_memory |= st == PT2BOX_NO_MEMORY;
+}
+
 static void get_rest(struct in *in, struct pb_manifest *m)
 {
 	m->n_absent = (uint32_t)get_u64(in, PB_MANIFEST_MAX_IMPORTS);
@@ -390,8 +410,9 @@ static void get_rest(struct in *in, struct pb_manifest *m)
 	m->uses_openmp = get_u64(in, 1);
 	m->openmp_threads = (uint32_t)get_u64(in, 65536);
 	m->minimal_arrayref = get_u64(in, 1);
-	m->extern_nodes = get_str(in);
-	for (int i = 0; i < 3; i++)
+	get_nodes(in, m);
+	m->needs_lapack = get_u64(in, 1);
+	for (int i = 0; i < 2; i++)
 		(void)next(in, MSGPACK_OBJECT_NIL);
 }
 
@@ -454,6 +475,8 @@ struct pb_manifest *pb_manifest_free(struct pb_manifest *m)
 {
 	struct arena *a = (struct arena *)(void *)m; /* its first member */
 
+	if (m)
+		pb_nodes_free(m->nodes);
 	while (a && a->chunks) {
 		struct chunk *c = a->chunks;
 

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ipc/nodes.h"
 #include "ipc/status.h"
 
 #define PB_MANIFEST_VERSION 2
@@ -110,7 +111,8 @@ struct pb_manifest {
 	bool uses_openmp;
 	uint32_t openmp_threads; /* threads the loops were compiled for; 0 unknown */
 	bool minimal_arrayref;
-	const char *extern_nodes; /* JSON of proxied nodes, "" if none */
+	bool needs_lapack;	 /* the native runtime computes some of it with LAPACK */
+	struct pb_nodes *nodes; /* calls of operators by name; NULL when encoding: none */
 };
 
 /* Encode into a malloc'd buffer that the caller frees. Errors: LIMIT, NO_MEMORY. */

@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct entry {
@@ -34,8 +35,22 @@ static const struct entry entries[] = {
 	HOOK("pb_rt_set_memory_limit", set_memory_limit),
 	HOOK("pb_rt_seed", seed),
 	HOOK("pb_rt_trim", trim),
+	HOOK("pb_rt_set_nodes", set_nodes),
 	HOOK("torch_exception_get_what_without_backtrace", last_error),
 };
+
+pb_status pb_backend_load_lapack(struct pt2box_error *err)
+{
+	/* Whatever implements it must start no threads of its own: forks would hang, and the sandbox counts them. */
+	static const char *const threads[] = {"OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "MKL_NUM_THREADS"};
+
+	for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++)
+		setenv(threads[i], "1", 1);
+	if (!dlopen("liblapacke.so.3", RTLD_NOW | RTLD_GLOBAL))
+		return pb_error_set(err, PT2BOX_UNSUPPORTED,
+				    "the package needs LAPACK, which cannot be loaded (Debian: liblapacke): %s", dlerror());
+	return PT2BOX_OK;
+}
 
 pb_status pb_backend_load(struct pb_backend *b, const char *path, struct pt2box_error *err)
 {

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ipc/nodes.h"
 #include "ipc/status.h"
 #include "runtime/aoti.h"
 
@@ -37,9 +38,15 @@ struct pb_backend {
 	void (*set_memory_limit)(uint64_t bytes);
 	void (*seed)(uint64_t seed);
 	void (*trim)(void);
+	int (*set_nodes)(const struct pb_node *nodes, uint32_t n, void *call, void *arg);
 	const char *(*last_error)(void);
 };
 
+/*
+ * What only some packages need, loaded before the backend: LAPACK, whose functions the runtime names as weak symbols.
+ * UNSUPPORTED if it is not installed.
+ */
+PB_CHECK pb_status pb_backend_load_lapack(struct pt2box_error *err);
 /* Load the library at @path. Before the sandbox closes: this is trusted code. UNSUPPORTED if it cannot be loaded. */
 PB_CHECK pb_status pb_backend_load(struct pb_backend *b, const char *path, struct pt2box_error *err);
 /* What code does lazily, done on a thread that ends: a fork after an OpenMP region on the forking thread hangs. */

@@ -20,6 +20,7 @@
 #include "ipc/fdmap.h"
 #include "ipc/socket.h"
 #include "worker/interpose.h"
+#include "worker/nodes.h"
 #include "worker/roles.h"
 #include "worker/serve.h"
 
@@ -90,7 +91,9 @@ static pb_status prepare(struct template *t, const struct pb_worker_options *o, 
 		return st;
 	/* One arena: memory that a loading thread frees is the next one's. Big blocks stay: touching them anew is dear. */
 	mallopt(M_ARENA_MAX, 1);
-	st = pb_backend_load(&t->backend, o->runtime, err);
+	st = o->lapack ? pb_backend_load_lapack(err) : PT2BOX_OK;
+	if (!st)
+		st = pb_backend_load(&t->backend, o->runtime, err);
 	if (st)
 		return st;
 	st = pb_backend_warm_up(&t->backend, (int)o->threads, err);
@@ -162,6 +165,9 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 	if (t->spec.threads < t->manifest->openmp_threads)
 		t->spec.threads = t->manifest->openmp_threads;
 	env_for_model(t, o);
+	st = pb_nodes_give(&t->backend, t->manifest, err);
+	if (st)
+		return st;
 	tell_phase(PB_PHASE_GATE);
 	st = check_gate(err);
 	if (st)

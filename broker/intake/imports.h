@@ -8,9 +8,10 @@
 
 /*
  * From undefined symbols to m->imports, n_absent, n_proxied. Symbols of C and C++ libraries are left out; those of C++
- * libtorch are absent. @nodes: operators that go through the proxy executor, "". LIMIT; NO_MEMORY.
+ * libtorch are absent. @lacking: operators called through the proxy executor that are not native, "" if all are; m->nodes
+ * has them all. Sets m->needs_lapack where a native function needs it. LIMIT; NO_MEMORY.
  */
-PB_CHECK pb_status pb_imports_classify(const char *const *symbols, uint32_t n, const char *nodes, struct pb_arena *a,
+PB_CHECK pb_status pb_imports_classify(const char *const *symbols, uint32_t n, const char *lacking, struct pb_arena *a,
 				       struct pb_manifest *m, struct pt2box_error *err);
 
 #endif

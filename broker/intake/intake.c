@@ -15,6 +15,7 @@
 #include "broker/intake/hash.h"
 #include "broker/intake/imports.h"
 #include "broker/intake/metadata.h"
+#include "broker/intake/nodes.h"
 #include "broker/intake/package.h"
 #include "broker/intake/wrapper.h"
 #include "confine/elf_gate.h"
@@ -33,7 +34,8 @@ struct work {
 	struct pb_elf_facts elf;
 	uint8_t *so;
 	uint64_t so_bytes;
-	const char *nodes; /* operators of the proxy executor */
+	struct pb_nodes nodes; /* calls through the proxy executor */
+	const char *lacking;   /* those of them that are not native, as text */
 	char cpu_needs[512];
 	struct pb_hash blob_hash;
 	char digest[PB_DIGEST_TEXT];
@@ -68,7 +70,8 @@ static pb_status read_nodes(struct work *w, struct pt2box_error *err)
 	char *text;
 	pb_status st;
 
-	w->nodes = w->manifest.extern_nodes = "";
+	w->lacking = "";
+	w->manifest.nodes = &w->nodes;
 	if (!e)
 		return PT2BOX_OK;
 	if (e->size > PB_NODES_MAX_BYTES)
@@ -77,13 +80,8 @@ static pb_status read_nodes(struct work *w, struct pt2box_error *err)
 	if (st)
 		return st;
 	st = pb_nodes_read(text, e->size, &w->arena, &w->nodes, err);
-	if (!st) {
-		w->manifest.extern_nodes = pb_arena_text(&w->arena, text, e->size);
-		if (!w->manifest.extern_nodes)
-			st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for nodes");
-	}
 	free(text);
-	return st;
+	return st ? st : pb_nodes_classify(&w->nodes, &w->arena, &w->lacking, &w->manifest.needs_lapack, err);
 }
 
 static pb_status read_cpp(struct work *w, const struct pb_entry *e, bool wrapper, struct pt2box_error *err)
@@ -161,7 +159,7 @@ static pb_status take_code(struct work *w, struct pt2box_error *err)
 	if (st)
 		return st;
 	pb_elf_patch(w->so, w->so_bytes);
-	return pb_imports_classify(w->elf.imports, w->elf.n_imports, w->nodes, &w->arena, &w->manifest, err);
+	return pb_imports_classify(w->elf.imports, w->elf.n_imports, w->lacking, &w->arena, &w->manifest, err);
 }
 
 /* The hash that names the code: of the rewritten file without constants, which are large and in the package's hash. */

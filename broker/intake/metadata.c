@@ -3,20 +3,19 @@
 #include "broker/intake/metadata.h"
 
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
 #define PAIRS_MAX 4096
 
-static json_t *load_object(const char *text, size_t bytes, const char *word, struct pt2box_error *err)
+static json_t *load_object(const char *text, size_t bytes, struct pt2box_error *err)
 {
 	json_error_t e;
 	json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
 
 	if (!root)
-		pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.%s: line %d: %s", word, e.line, e.text);
+		pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.json: line %d: %s", e.line, e.text);
 	else if (!json_is_object(root))
-		pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.%s: not an object", word);
+		pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.json: not an object");
 	if (json_is_object(root))
 		return root;
 	json_decref(root);
@@ -64,7 +63,7 @@ pb_status pb_metadata_read(const char *text, size_t bytes, struct pb_arena *a, s
 	*ret = (struct pb_metadata){.device = "", .platform = "", .machine = "", .cpu_isa = ""};
 	if (bytes > PB_METADATA_MAX_BYTES)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.json: longer than %u bytes", PB_METADATA_MAX_BYTES);
-	root = load_object(text, bytes, "json", err);
+	root = load_object(text, bytes, err);
 	if (!root)
 		return PT2BOX_PKG_REJECTED;
 	st = copy_pairs(root, a, ret, err);
@@ -93,56 +92,4 @@ pb_status pb_metadata_check(const struct pb_metadata *m, struct pt2box_error *er
 		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the package is compiled for the machine \"%.40s\", not x86_64",
 				    m->machine);
 	return PT2BOX_OK;
-}
-
-/* Append @target if it is new; cut, with "...", where the list is full. */
-static void add_target(char *list, size_t cap, const char *target)
-{
-	size_t used = strlen(list), n = strlen(target);
-
-	for (const char *at = strstr(list, target); at; at = strstr(at + 1, target))
-		if ((at == list || at[-1] == ' ') && (at[n] == ',' || at[n] == '\0'))
-			return;
-	if (used + n + 8 > cap) {
-		if (used + 5 < cap && (used < 3 || strcmp(list + used - 3, "...") != 0))
-			strcat(list, used ? ", ..." : "...");
-		return;
-	}
-	snprintf(list + used, cap - used, "%s%s", used ? ", " : "", target);
-}
-
-static pb_status read_targets(json_t *root, char *list, size_t cap, struct pt2box_error *err)
-{
-	json_t *nodes = json_object_get(root, "nodes"), *item;
-	size_t i;
-
-	if (!json_is_array(nodes))
-		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.nodes: no list of nodes");
-	json_array_foreach(nodes, i, item) {
-		const char *target = json_string_value(json_object_get(json_object_get(item, "node"), "target"));
-
-		if (!target)
-			return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.nodes: node %zu names no operator", i);
-		add_target(list, cap, target);
-	}
-	return PT2BOX_OK;
-}
-
-pb_status pb_nodes_read(const char *text, size_t bytes, struct pb_arena *a, const char **ret, struct pt2box_error *err)
-{
-	char list[240] = "";
-	json_t *root;
-	pb_status st;
-
-	if (bytes > PB_NODES_MAX_BYTES)
-		return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.nodes: longer than %u bytes", PB_NODES_MAX_BYTES);
-	root = load_object(text, bytes, "nodes", err);
-	if (!root)
-		return PT2BOX_PKG_REJECTED;
-	st = read_targets(root, list, sizeof(list), err);
-	json_decref(root);
-	if (st)
-		return st;
-	*ret = pb_arena_text(a, list, strlen(list));
-	return *ret ? PT2BOX_OK : pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for names");
 }

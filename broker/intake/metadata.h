@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON texts of a package: metadata (string to string), and the nodes of operators that have no C function. */
+/* The metadata of a package: JSON, string to string. */
 #ifndef PT2BOX_BROKER_INTAKE_METADATA_H
 #define PT2BOX_BROKER_INTAKE_METADATA_H
 
@@ -7,7 +7,6 @@
 #include "ipc/manifest.h"
 
 #define PB_METADATA_MAX_BYTES (1u << 20)
-#define PB_NODES_MAX_BYTES (2u << 20)
 
 struct pb_metadata {
 	struct pb_key_value *pairs;
@@ -20,8 +19,5 @@ PB_CHECK pb_status pb_metadata_read(const char *text, size_t bytes, struct pb_ar
 				    struct pt2box_error *err);
 /* What it says about the machine: UNSUPPORTED with the reason, PKG_REJECTED "meta.device". */
 PB_CHECK pb_status pb_metadata_check(const struct pb_metadata *m, struct pt2box_error *err);
-/* *ret: the operators, "ns::a, ns::b"; in the arena. PKG_REJECTED "meta.nodes". */
-PB_CHECK pb_status pb_nodes_read(const char *text, size_t bytes, struct pb_arena *a, const char **ret,
-				 struct pt2box_error *err);
 
 #endif

@@ -131,6 +131,37 @@ static void show_operators(const json_t *o)
 	show_notes(imports, "absent");
 }
 
+/* Each operator once, with how often it is called. */
+static void show_nodes(const json_t *o)
+{
+	const json_t *nodes = json_object_get(o, "extern_nodes"), *n, *other;
+	const char *title = "by name";
+	size_t i, k;
+
+	json_array_foreach(nodes, i, n)
+	{
+		const char *name = cmd_json_text(n, "operator");
+		size_t count = 0, before = 0;
+
+		json_array_foreach(nodes, k, other)
+		{
+			bool same = strcmp(cmd_json_text(other, "operator"), name) == 0;
+
+			count += same;
+			before += same && k < i;
+		}
+		if (before)
+			continue;
+		label(title);
+		title = "";
+		printf("%-9s ", cmd_json_text(n, "state"));
+		cmd_show_text(stdout, name);
+		if (count > 1)
+			printf(", %zu calls", count);
+		puts(json_is_true(json_object_get(n, "python")) ? ", made in Python" : "");
+	}
+}
+
 /* ---- the CPU ---- */
 
 /* What the code needs and this CPU lacks, space separated, in @missing. */
@@ -263,6 +294,7 @@ static void show(const char *path, const json_t *o)
 	       json_is_true(json_object_get(code, "minimal_arrayref")) ? ", minimal arrayref interface" : "");
 	show_cpu(o, missing, sizeof(missing));
 	show_operators(o);
+	show_nodes(o);
 	show_verdict(o, missing);
 }
 

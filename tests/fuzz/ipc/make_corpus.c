@@ -50,6 +50,20 @@ static void put_messages(void)
 	put("messages", "bomb", "\0", 2, frame, 155);
 }
 
+static void put_nodes(void)
+{
+	struct sample_nodes s;
+	uint8_t *data;
+	size_t n;
+
+	sample_nodes(&s);
+	if (pb_nodes_encode(&s.nodes, &data, &n, NULL))
+		exit(1);
+	put("nodes", "some", "", 0, data, n);
+	free(data);
+	put("nodes", "bomb", "", 0, "\xdd\x00\x00\xff\xff\xdd\x00\x00\x01\x00", 10);
+}
+
 static void put_lanes(void)
 {
 	static uint8_t buf[65536];
@@ -99,6 +113,7 @@ int main(int argc, char **argv)
 	folder = argv[1];
 	put_messages();
 	put_lanes();
+	put_nodes();
 	sample_manifest(&s);
 	put_manifest("some", &s.m);
 	put_manifest("empty", &(struct pb_manifest){0});

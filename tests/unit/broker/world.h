@@ -107,7 +107,7 @@ static inline void give_manifest(int fd, bool mutates)
 				.in_spec = "", .out_spec = "", .constants = &c, .n_constants = 1,
 				.const_source = mutates ? PB_CONSTS_EMBEDDED_RW : PB_CONSTS_EMBEDDED_RO,
 				.const_bytes = CONST_BYTES, .mutates = mutates, .so_bytes = CONST_BYTES,
-				.cpu_isa = "", .cpu_needs = "", .extern_nodes = ""};
+				.cpu_isa = "", .cpu_needs = ""};
 	uint8_t *data;
 	size_t bytes;
 

@@ -83,37 +83,6 @@ static void test_deep(void **state)
 	free(text);
 }
 
-/* ---- nodes ---- */
-
-static void test_nodes(void **state)
-{
-	static const char good[] = "{\"nodes\": [{\"name\": \"b\", \"node\": {\"target\": \"lab::big\"}},"
-				   "{\"node\": {\"target\": \"aten::x.out\"}}, {\"node\": {\"target\": \"lab::big\"}}]}";
-	static const char *const bad[] = {"{}", "{\"nodes\": {}}", "{\"nodes\": [1]}", "{\"nodes\": [{}]}",
-					  "{\"nodes\": [{\"node\": {\"target\": 3}}]}", "x"};
-	struct pb_arena a = {NULL};
-	struct pt2box_error err;
-	const char *list;
-	char *many = malloc(100000);
-	size_t n = 0;
-
-	(void)state;
-	assert_int_equal(PT2BOX_OK, pb_nodes_read(good, sizeof(good) - 1, &a, &list, NULL));
-	assert_string_equal("lab::big, aten::x.out", list);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(PT2BOX_PKG_REJECTED, pb_nodes_read(bad[i], strlen(bad[i]), &a, &list, &err));
-	n = (size_t)sprintf(many, "{\"nodes\": [");
-	for (int i = 0; i < 1000; i++)
-		n += (size_t)sprintf(many + n, "%s{\"node\": {\"target\": \"lab::op%d\"}}", i ? "," : "", i);
-	n += (size_t)sprintf(many + n, "]}");
-	assert_int_equal(PT2BOX_OK, pb_nodes_read(many, n, &a, &list, NULL));
-	assert_true(strlen(list) < 240);
-	assert_string_equal("...", list + strlen(list) - 3);
-	assert_int_equal(PT2BOX_PKG_REJECTED, pb_nodes_read(many, PB_NODES_MAX_BYTES + 1, &a, &list, &err));
-	free(many);
-	pb_arena_deinit(&a);
-}
-
 /* ---- CPU features ---- */
 
 static void test_cpu(void **state)
@@ -164,7 +133,9 @@ static void test_imports(void **state)
 					      "aoti_torch_cpu_of_the_future", "_ZN2at6native7cublas4brgemmE",
 					      "aoti_torch_proxy_executor_call_function", "__gmon_start__"};
 	struct pb_arena a = {NULL};
-	struct pb_manifest m = {.n_imports = 0};
+	struct pb_node node = {.target = "lab::big"};
+	struct pb_nodes nodes = {&node, 1};
+	struct pb_manifest m = {.n_imports = 0, .nodes = &nodes};
 
 	(void)state;
 	assert_int_equal(PT2BOX_OK, pb_imports_classify(symbols, 8, "lab::big", &a, &m, NULL));
@@ -179,6 +150,26 @@ static void test_imports(void **state)
 	assert_int_not_equal(PB_SHIM_IS_NATIVE, m.imports[4].state);
 	assert_non_null(strstr(m.imports[4].note, "lab::big"));
 	assert_int_equal(3, m.n_absent + m.n_proxied);
+	assert_false(m.needs_lapack);
+	pb_arena_deinit(&a);
+}
+
+/* The proxy executor is there if every operator is; and of no use if the package does not say which. */
+static void test_proxy_import(void **state)
+{
+	static const char *const symbol[] = {"aoti_torch_proxy_executor_call_function"};
+	struct pb_arena a = {NULL};
+	struct pb_node node = {.target = "aten::x"};
+	struct pb_nodes nodes = {&node, 1};
+	struct pb_manifest m = {.nodes = &nodes}, none = {.nodes = NULL};
+
+	(void)state;
+	assert_int_equal(PT2BOX_OK, pb_imports_classify(symbol, 1, "", &a, &m, NULL));
+	assert_int_equal(PB_SHIM_IS_NATIVE, m.imports[0].state);
+	assert_int_equal(0, m.n_absent + m.n_proxied);
+	assert_int_equal(PT2BOX_OK, pb_imports_classify(symbol, 1, "", &a, &none, NULL));
+	assert_int_equal(PB_SHIM_IS_ABSENT, none.imports[0].state);
+	assert_non_null(strstr(none.imports[0].note, "does not say"));
 	pb_arena_deinit(&a);
 }
 
@@ -199,8 +190,8 @@ static void test_too_many_imports(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CHECK_TEST(test_pairs), CHECK_TEST(test_refused), CHECK_TEST(test_deep),    CHECK_TEST(test_nodes),
-		CHECK_TEST(test_cpu),	CHECK_TEST(test_cpu_agrees), CHECK_TEST(test_imports), CHECK_TEST(test_too_many_imports),
+		CHECK_TEST(test_pairs), CHECK_TEST(test_refused), CHECK_TEST(test_deep),
+		CHECK_TEST(test_cpu),	CHECK_TEST(test_cpu_agrees), CHECK_TEST(test_imports), CHECK_TEST(test_proxy_import), CHECK_TEST(test_too_many_imports),
 	};
 
 	return cmocka_run_group_tests_name("metadata", tests, NULL, NULL);

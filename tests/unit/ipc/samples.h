@@ -98,8 +98,60 @@ static inline void sample_lane(struct sample_lane *s)
 
 /* ---- the manifest ---- */
 
+/* ---- nodes ---- */
+
+struct sample_nodes {
+	struct pb_nodes nodes;
+	struct pb_node list[2];
+	struct pb_node_arg args[18], outs[4];
+};
+
+/* An argument and a result of every kind. */
+static inline void sample_nodes(struct sample_nodes *s)
+{
+	static const int64_t ints[] = {4, -5, INT64_MIN, INT64_MAX, -33, -129, -32769};
+	static const double floats[] = {0.5, -1e300};
+	static const uint8_t bools[] = {1, 0, 1};
+	static const char *const strings[] = {"a", "", "line\nbreak"};
+	const struct pb_node_arg args[] = {
+		{.name = "none", .kind = PT2BOX_OP_NONE},
+		{.name = "x", .kind = PT2BOX_OP_TENSOR},
+		{.name = "ys", .kind = PT2BOX_OP_TENSORS, .count = 3, .v.bools = bools},
+		{.name = "n", .kind = PT2BOX_OP_INT, .v.i = -7},
+		{.name = "shape", .kind = PT2BOX_OP_INTS, .count = 7, .v.ints = ints},
+		{.name = "f", .kind = PT2BOX_OP_FLOAT, .v.f = 0.1},
+		{.name = "fl", .kind = PT2BOX_OP_FLOATS, .count = 2, .v.floats = floats},
+		{.name = "b", .kind = PT2BOX_OP_BOOL, .v.i = 1},
+		{.name = "bl", .kind = PT2BOX_OP_BOOLS, .count = 3, .v.bools = bools},
+		{.name = "s", .kind = PT2BOX_OP_STRING, .v.s = "reduced"},
+		{.name = "sl", .kind = PT2BOX_OP_STRINGS, .count = 3, .v.strings = strings},
+		{.name = "dt", .kind = PT2BOX_OP_DTYPE, .v.i = 7},
+		{.name = "lay", .kind = PT2BOX_OP_LAYOUT, .v.i = 3},
+		{.name = "mf", .kind = PT2BOX_OP_MEMORY_FORMAT, .v.i = 2},
+		{.name = "dev", .kind = PT2BOX_OP_DEVICE, .v.i = 1, .device_index = 0},
+		{.name = "cpu", .kind = PT2BOX_OP_DEVICE, .v.i = 0, .device_index = -1},
+		{.name = "obj", .kind = PT2BOX_OP_OBJECT, .v.s = "custom_obj_0"},
+		{.name = "none_left", .kind = PT2BOX_OP_INTS, .count = 0, .v.ints = ints},
+	};
+	const struct pb_node_arg outs[] = {
+		{.name = "", .kind = PT2BOX_OP_TENSOR},
+		{.name = "", .kind = PT2BOX_OP_TENSORS, .count = 3, .v.bools = bools},
+		{.name = "", .kind = PT2BOX_OP_INT, .v.i = 3},
+		{.name = "", .kind = PT2BOX_OP_NONE},
+	};
+
+	memset(s, 0, sizeof(*s));
+	memcpy(s->args, args, sizeof(args));
+	memcpy(s->outs, outs, sizeof(outs));
+	s->list[0] = (struct pb_node){.target = "lab::big", .args = s->args, .n_args = 18, .outs = s->outs, .n_outs = 4,
+				      .python = true};
+	s->list[1] = (struct pb_node){.target = "aten::none.out", .args = s->args, .outs = s->outs, .native = true};
+	s->nodes = (struct pb_nodes){s->list, 2};
+}
+
 struct sample_manifest {
 	struct pb_manifest m;
+	struct sample_nodes nodes;
 	struct pb_sig_input inputs[3];
 	struct pb_constant constants[3];
 	struct pb_import imports[3];
@@ -143,8 +195,9 @@ static inline void sample_manifest(struct sample_manifest *s)
 		.imports = s->imports, .n_imports = 3, .n_absent = 1, .n_proxied = 0, .so_bytes = 123456,
 		.init_addr = 0x1000, .init_array_addr = 0x2000, .init_array_count = 3, .cpu_isa = "AVX2",
 		.cpu_needs = "avx2 fma", .uses_openmp = true, .openmp_threads = 2, .minimal_arrayref = true,
-		.extern_nodes = "{\"nodes\": []}",
+		.needs_lapack = true, .nodes = &s->nodes.nodes,
 	};
+	sample_nodes(&s->nodes);
 	memset(s->m.so_sha256, 0xaa, 32);
 	memset(s->m.pkg_sha256, 0xbb, 32);
 }

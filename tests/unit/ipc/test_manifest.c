@@ -114,7 +114,10 @@ static void assert_same(const struct pb_manifest *a, const struct pb_manifest *b
 	assert_int_equal(a->uses_openmp, b->uses_openmp);
 	assert_int_equal(a->openmp_threads, b->openmp_threads);
 	assert_int_equal(a->minimal_arrayref, b->minimal_arrayref);
-	assert_string_equal(a->extern_nodes, b->extern_nodes);
+	assert_int_equal(a->needs_lapack, b->needs_lapack);
+	assert_int_equal(a->nodes ? a->nodes->n : 0, b->nodes ? b->nodes->n : 0);
+	for (uint32_t i = 0; a->nodes && i < a->nodes->n; i++)
+		assert_string_equal(a->nodes->list[i].target, b->nodes->list[i].target);
 }
 
 static void there_and_back(const struct pb_manifest *m)
@@ -143,7 +146,7 @@ static void test_there_and_back(void **state)
 static void test_empty(void **state)
 {
 	const struct pb_manifest m = {.model_name = "", .device = "", .in_spec = "", .out_spec = "", .cpu_isa = "",
-				      .cpu_needs = "", .extern_nodes = ""};
+				      .cpu_needs = ""};
 	const struct pb_manifest nulls = {0};
 	struct pb_manifest *back;
 	size_t len;
@@ -203,7 +206,7 @@ static void test_too_long(void **state)
 	memset(text, 'x', PB_MANIFEST_MAX_BYTES);
 	text[PB_MANIFEST_MAX_BYTES] = '\0';
 	sample_manifest(&sample);
-	sample.m.extern_nodes = text;
+	sample.m.cpu_isa = text;
 	assert_int_equal(PT2BOX_LIMIT, pb_manifest_encode(&sample.m, &data, &len, &err));
 	assert_null(data);
 	free(text);
