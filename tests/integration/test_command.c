@@ -144,7 +144,7 @@ static void assert_nothing_left(void)
 
 /* ---- fixtures ---- */
 
-static const char *const needs_python[] = {"customop"};
+static const char *const needs_python[] = {"customop", "opkinds"};
 
 static bool runs_natively(const char *name)
 {
@@ -194,7 +194,7 @@ static void every_fixture(void **state)
 			int rc = run_case(&f, i, o);
 
 			if (!runs_natively(name)) {
-				assert_error(rc, PT2BOX_UNSUPPORTED, "triple");
+				assert_error(rc, PT2BOX_UNSUPPORTED, strcmp(name, "customop") ? "pt2box_kinds::big" : "triple");
 			} else if (rc) {
 				fprintf(stderr, "%s: exit status %d: %s", f.cases[i].in, rc, err);
 				bad++;
@@ -216,6 +216,37 @@ static void write_file(const char *path, const struct pb_array_view *v, size_t n
 
 	assert_int_equal(pb_arrays_write(fd, pb_format_of(path), v, n, NULL), 0);
 	close(fd);
+}
+
+/* ---- operators by name ---- */
+
+/* Linear algebra in the strict profile too; and what PyTorch says of a matrix that has no inverse. */
+static void operators_by_name(void **state)
+{
+	struct test_fixture f;
+	struct test_arrays in;
+	const char *o = in_dir("named.npz"), *i = in_dir("singular.npz");
+
+	(void)state;
+	assert_int_equal(test_fixture_load("linalg", &f), 0);
+	assert_ok(RUN("run", f.package, "-i", f.cases[0].in, "-o", o, "--profile", "strict"));
+	assert_int_equal(test_compare_files(&f, &f.cases[0], o), 0);
+	assert_ok(RUN("inspect", f.package));
+	assert_non_null(strstr(out, "by name     native    aten::linalg_qr\n"));
+	assert_non_null(strstr(out, "aten::_linalg_check_errors, 5 calls\n"));
+	assert_non_null(strstr(out, "runs on: native"));
+	assert_ok(RUN("inspect", "tests/fixtures/opkinds/model.pt2"));
+	assert_non_null(strstr(out, "by name     absent    pt2box_kinds::big\n"));
+	assert_non_null(strstr(out, "cannot run here"));
+	assert_int_equal(test_arrays_read(f.cases[0].in, NULL, 0, &in), 0);
+	memset((void *)(uintptr_t)in.v[0].data, 0, 4 * 4 * sizeof(float)); /* the first of a batch */
+	write_file(i, in.v, in.n);
+	assert_error(RUN("run", f.package, "-i", i, "-o", o), PT2BOX_MODEL_ERROR,
+		     "linalg.inv: (Batch element 0): The diagonal element 1 is zero, the inversion could not be completed "
+		     "because the input matrix is singular.");
+	test_arrays_free(&in);
+	unlink(o);
+	unlink(i);
 }
 
 /* The inputs of a case in one file of another format each, then outputs in each format. */
@@ -641,6 +672,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_fixture),
+		cmocka_unit_test(operators_by_name),
 		cmocka_unit_test(every_format),
 		cmocka_unit_test(fortran_order),
 		cmocka_unit_test(several_inputs),

@@ -7,7 +7,7 @@ import unittest
 from harness import FIXTURES, Fixture, TestCase, flat, main, nest, pt2box
 
 # What the runtime of this version does not take: the error is tested elsewhere.
-REFUSED = {"customop": "UNSUPPORTED"}
+REFUSED = {"customop": "UNSUPPORTED", "opkinds": "UNSUPPORTED"}
 
 
 def fixtures():
