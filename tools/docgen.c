@@ -3,7 +3,7 @@
  * Build tool: writes the generated pages of docs/ from the tables that the code is expanded from.
  *
  *	docgen protocol		docs/PROTOCOL.md from ipc/messages.def
- *	docgen ops		docs/OPS.md from runtime/shims.def
+ *	docgen ops		docs/OPS.md from runtime/shims.def and runtime/proxied.def
  *
  * Links nothing of ours, so that a page can be made before anything else compiles.
  */
@@ -188,12 +188,46 @@ static void print_state(const char *state, const char *title, const char *meanin
 	putchar('\n');
 }
 
+/* ---- runtime/proxied.def ---- */
+
+static const struct {
+	const char *target, *library, *schema;
+} named[] = {
+#if __has_include("runtime/proxied.def")
+#define PROXIED(function, target, library, schema) {target, #library, schema},
+#include "runtime/proxied.def"
+#undef PROXIED
+#endif
+	{NULL, NULL, NULL},
+};
+
+static void print_named(void)
+{
+	unsigned n = 0;
+
+	while (named[n].target)
+		n++;
+	printf("## By name (%u)\n\nOperators that have no C function. Models call them through "
+	       "`aoti_torch_proxy_executor_call_function`; these are native.\nThose with LAPACK load it "
+	       "(Debian: liblapacke) into the workers of the packages that need it. Any other is refused by its "
+	       "name.\n\n", n);
+	printf("| operator | library | schema |\n| --- | --- | --- |\n");
+	for (n = 0; named[n].target; n++) {
+		printf("| `%s` | %s | ", named[n].target, !strcmp(named[n].library, "NONE") ? "" : named[n].library);
+		putchar('`');
+		print_cell(named[n].schema);
+		printf("` |\n");
+	}
+	putchar('\n');
+}
+
 static void print_ops(void)
 {
 	printf("# Functions of the AOTInductor C ABI\n\n"
-	       "Generated from `runtime/shims.def` by `make docs`; do not edit. "
+	       "Generated from `runtime/shims.def` and `runtime/proxied.def` by `make docs`; do not edit. "
 	       "`pt2box inspect PACKAGE` says which of them a package needs.\n\n");
 	print_state("NATIVE", "Native", "Computed by pt2box's own runtime.");
+	print_named();
 	print_state("PROXIED", "Proxied", "Handed to the ops process.");
 	print_state("ABSENT", "Absent",
 		    "A package that imports one of these is refused when it is loaded, by its name.");
