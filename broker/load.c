@@ -5,13 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include "broker/broker.h"
 #include "ipc/checked.h"
+#include "ipc/file_system.h"
 #include "ipc/manifest.h"
 
-#define FUSE_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
 #define TEAM_MAX 1024
 #define WAIT_CONSTANTS_NS (60ull * 1000000000u)
 #define ASK_AGAIN_NS 2000000u
@@ -246,9 +245,13 @@ pb_status pb_check_file(const struct pb_broker *b, int fd, const char *what, str
 	struct stat sb;
 	int flags = fcntl(fd, F_GETFL);
 
-	/* Answered by the kernel where the file system is not ours to use. Spawner and intake would wait for it for ever. */
-	if (b->config.embedded_fd < 0 && (fstatfs(fd, &fs) != 0 || fs.f_type == FUSE_MAGIC))
-		return pb_error_set(err, PT2BOX_BAD_FD, "%s lies on a file system that a program serves (FUSE): copy it", what);
+	/*
+	 * Answered by the kernel where the file system is not ours to use; no other question is. The broker, the spawner
+	 * and intake would wait for it for ever.
+	 */
+	if (b->config.embedded_fd < 0 && (fstatfs(fd, &fs) != 0 || pb_file_system_may_wait(&fs)))
+		return pb_error_set(err, PT2BOX_BAD_FD,
+				    "%s lies on a file system that a program may serve (FUSE, overlay, proc): copy it", what);
 	if (fstat(fd, &sb) != 0 || flags < 0)
 		return pb_error_sys(err, "%s", what);
 	if (S_ISDIR(sb.st_mode))

@@ -233,8 +233,8 @@ void pb_tell_unload(struct pt2box *c, uint32_t model);
 PB_CHECK pb_status pb_model_check(const struct pt2box_model *m, struct pt2box_error *err);
 
 /* ---- load.c ---- */
-/* A broker that serves many takes no file that a program serves (FUSE), for which it might have to wait: such a one is copied,
- * then *fd is *ret_copy. */
+/* A broker that serves many takes no file that it might have to wait for (ipc/file_system.h): such a one is copied, then *fd is
+ * *ret_copy. */
 PB_CHECK pb_status pb_make_local(const struct pt2box *c, int *fd, int *ret_copy, struct pt2box_error *err);
 
 /* ---- run.c ---- */

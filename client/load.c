@@ -5,11 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include "client/internal.h"
+#include "ipc/file_system.h"
 
-#define FUSE_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
 #define TEXT_MAX_BYTES (64u << 20)
 
 /* ---- options ---- */
@@ -169,12 +168,15 @@ static pb_status copy_to_memory(int fd, int *ret, struct pt2box_error *err)
 pb_status pb_make_local(const struct pt2box *c, int *fd, int *ret_copy, struct pt2box_error *err)
 {
 	struct statfs fs;
+	struct stat sb;
 	pb_status st;
 
 	if (*fd < 0 || c->broker.pidfd >= 0)
 		return PT2BOX_OK;
-	if (fstatfs(*fd, &fs) == 0 ? fs.f_type != FUSE_MAGIC : errno != ENOSYS)
+	if (fstatfs(*fd, &fs) == 0 ? !pb_file_system_may_wait(&fs) : errno != ENOSYS)
 		return PT2BOX_OK;
+	if (fstat(*fd, &sb) == 0 && !S_ISREG(sb.st_mode))
+		return PT2BOX_OK; /* the broker refuses it */
 	st = copy_to_memory(*fd, ret_copy, err);
 	if (!st)
 		*fd = *ret_copy;

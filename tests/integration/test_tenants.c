@@ -200,6 +200,7 @@ static _Noreturn void fuse_serve(int dev)
 		struct fuse_entry_out entry = {.nodeid = 2};
 		struct fuse_attr_out attrs = {.attr_valid = 0};
 		struct fuse_open_out opened = {.fh = 1};
+		struct fuse_statfs_out fs = {.st = {.bsize = 4096, .namelen = 255}};
 
 		if (in->nodeid == 1)
 			attr.mode = S_IFDIR | 0755;
@@ -213,6 +214,8 @@ static _Noreturn void fuse_serve(int dev)
 			fuse_reply(dev, in, 0, &attrs, sizeof(attrs));
 		else if (in->opcode == FUSE_OPEN)
 			fuse_reply(dev, in, 0, &opened, sizeof(opened));
+		else if (in->opcode == FUSE_STATFS)
+			fuse_reply(dev, in, 0, &fs, sizeof(fs));
 		else if (in->opcode != FUSE_FLUSH && in->opcode != FUSE_FORGET)
 			fuse_reply(dev, in, -ENOSYS, NULL, 0);
 	}
@@ -256,6 +259,92 @@ static void test_file_that_does_not_close(void **state)
 	waitpid(server, NULL, 0);
 	umount2(dir, MNT_DETACH);
 	waitpid(flooder, NULL, 0);
+}
+
+/* Whether packages are still read: the canary's is junk, and refused. */
+static void expect_loads(void)
+{
+	int package = junk(), canary = open_client();
+
+	assert_true(canary >= 0);
+	for (uint64_t i = 1; i <= 5; i++) {
+		send_load(canary, i, package, 0);
+		assert_int_equal(answer(canary, 2 * ANSWER_MS), PB_MSG_failed);
+		assert_int_equal(rx.msg.failed.status, PT2BOX_PKG_REJECTED);
+	}
+	close(canary);
+	close(package);
+}
+
+/* The same file below an overlay, which any user with namespaces may make, and whose magic is not FUSE's. */
+static void test_file_below_an_overlay(void **state)
+{
+	int dev = open("/dev/fuse", O_RDWR | O_CLOEXEC), client, package;
+	char dir[100], over[100], path[110], opt[300];
+	pid_t server, flooder;
+	bool mounted;
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/fuse2", broker.dir);
+	snprintf(over, sizeof(over), "%s/over", broker.dir);
+	snprintf(path, sizeof(path), "%s/f", over);
+	snprintf(opt, sizeof(opt), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", dev, getuid(), getgid());
+	if (dev < 0 || mkdir(dir, 0755) != 0 || mkdir(over, 0755) != 0 ||
+	    mount("fuse", dir, "fuse", MS_NOSUID | MS_NODEV, opt) != 0) {
+		close(dev);
+		skip();
+	}
+	server = fork();
+	if (server == 0)
+		fuse_serve(dev);
+	close(dev);
+	snprintf(opt, sizeof(opt), "lowerdir=%s:%s", dir, over);
+	mounted = mount("overlay", over, "overlay", MS_NOSUID | MS_NODEV, opt) == 0;
+	flooder = fork();
+	if (flooder == 0) {
+		package = open(path, O_RDONLY);
+		client = open_client();
+		for (uint64_t i = 1; i <= 3 && mounted && package >= 0; i++)
+			send_load(client, i, package, 0);
+		sleep(2);
+		kill(getpid(), SIGKILL);
+	}
+	sleep(1);
+	if (mounted) {
+		expect_answers(0);
+		expect_loads();
+	}
+	umount2(over, MNT_DETACH);
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	umount2(dir, MNT_DETACH);
+	waitpid(flooder, NULL, 0);
+	if (!mounted)
+		skip();
+}
+
+/* In a container everything lies on an overlay: the library hands over a copy. */
+static void test_package_on_an_overlay(void **state)
+{
+	struct test_paths paths;
+	struct pt2box_error err;
+	struct pt2box_model *m;
+	struct pt2box *c;
+	char over[110], opt[300], path[200];
+
+	(void)state;
+	test_paths_init(&paths);
+	snprintf(over, sizeof(over), "%s/over2", broker.dir);
+	snprintf(opt, sizeof(opt), "lowerdir=%s:%s", paths.honest, broker.dir);
+	if (mkdir(over, 0755) != 0 || mount("overlay", over, "overlay", MS_NOSUID | MS_NODEV, opt) != 0)
+		skip();
+	snprintf(path, sizeof(path), "%s/model.pt2", over);
+	assert_int_equal(pt2box_open(broker.socket, &c, &err), PT2BOX_OK);
+	assert_int_equal(pt2box_load_path(c, path, NULL, &m, &err), PT2BOX_OK);
+	pt2box_unload(m);
+	assert_int_equal(pt2box_load_path(c, over, NULL, &m, &err), PT2BOX_BAD_FD);
+	pt2box_close(c);
+	umount2(over, MNT_DETACH);
 }
 
 /* ---- what a client does not get ---- */
@@ -317,6 +406,8 @@ int main(void)
 		cmocka_unit_test(test_flood_of_questions),
 		cmocka_unit_test(test_flood_of_connections),
 		cmocka_unit_test(test_file_that_does_not_close),
+		cmocka_unit_test(test_file_below_an_overlay),
+		cmocka_unit_test(test_package_on_an_overlay),
 		cmocka_unit_test(test_unsealed_memory),
 		cmocka_unit_test(test_memory_above_the_limit),
 	};
