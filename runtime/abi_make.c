@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/abi.h"
+#include "runtime/opaque.h"
 #include "runtime/tensor.h"
 
 static AOTITorchError made(struct pb_rt_tensor *t, AtenTensorHandle *ret)
@@ -92,8 +93,15 @@ AOTITorchError aoti_torch_create_tensor_from_blob_v2(void *data, int64_t ndim, c
 						     int32_t layout, const uint8_t *opaque_metadata,
 						     int64_t opaque_metadata_size)
 {
-	(void)opaque_metadata;
-	(void)opaque_metadata_size;
+	if (layout == aoti_torch_layout__mkldnn())
+		return check_cpu(device_type)
+			       ? 1
+			       : made(pb_rt_from_opaque(
+					      (const char *)data +
+						      offset * (int64_t)pb_rt_dtype_size(dtype),
+					      dtype, ndim, sizes, opaque_metadata,
+					      opaque_metadata_size),
+				      ret);
 	if (layout != aoti_torch_layout_strided())
 		return pb_rt_fail("a tensor of layout %d; only strided ones are supported", layout);
 	return aoti_torch_create_tensor_from_blob(data, ndim, sizes, strides, offset, dtype,
