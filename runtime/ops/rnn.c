@@ -22,6 +22,15 @@ struct lstm {
 	bool biases, reverse;
 };
 
+/* [4H, k], or as oneDNN packs it: [1, 1, k, 4, H]. */
+static bool weight_fits(const struct lstm *l, const struct pb_rt_tensor *w, int64_t k)
+{
+	if (w->ndim == 5)
+		return w->sizes[0] == 1 && w->sizes[1] == 1 && w->sizes[2] == k &&
+		       w->sizes[3] == 4 && w->sizes[4] == l->h && pb_rt_is_contiguous(w);
+	return w->ndim == 2 && w->sizes[0] == 4 * l->h && w->sizes[1] == k;
+}
+
 static int check(const struct lstm *l, int64_t mode)
 {
 	const int64_t h4 = 4 * l->h;
@@ -32,8 +41,7 @@ static int check(const struct lstm *l, int64_t mode)
 			(long long)mode);
 	if (l->x->ndim != 3)
 		return pb_rt_fail("mkldnn_rnn_layer: expected a 3D input, got %s", PB_SHAPE(l->x));
-	if (l->w_ih->ndim != 2 || l->w_hh->ndim != 2 || l->w_ih->sizes[0] != h4 ||
-	    l->w_hh->sizes[0] != h4 || l->w_ih->sizes[1] != l->c || l->w_hh->sizes[1] != l->h)
+	if (!weight_fits(l, l->w_ih, l->c) || !weight_fits(l, l->w_hh, l->h))
 		return pb_rt_fail("mkldnn_rnn_layer: weights %s and %s do not fit input %s and "
 				  "hidden size %lld",
 				  PB_SHAPE(l->w_ih), PB_SHAPE(l->w_hh), PB_SHAPE(l->x),
@@ -74,6 +82,8 @@ static struct pb_rt_tensor *floats_of(const struct pb_rt_tensor *t)
 /* W^T as the right side of a product. */
 static struct pb_gemm_in weight_in(const struct pb_rt_tensor *w)
 {
+	if (w->ndim == 5)
+		return (struct pb_gemm_in){pb_rt_data(w), w->strides[2], 1, w->dtype};
 	return (struct pb_gemm_in){pb_rt_data(w), w->strides[1], w->strides[0], w->dtype};
 }
 
