@@ -8,19 +8,13 @@
 
 #include <string.h>
 
+#include "runtime/ops/epilogue.h"
 #include "runtime/ops/gemm.h"
 #include "runtime/ops/layout.h"
 #include "runtime/ops/shape.h"
 #include "runtime/tensor.h"
 
 enum format { PLANES, CHANNELS_LAST };
-
-struct params {
-	const int64_t *stride, *padding, *dilation, *output_padding;
-	int64_t n_stride, n_padding, n_dilation, n_output_padding;
-	bool transposed;
-	int64_t groups;
-};
 
 /* Entry i of a list that may also be one number for all dimensions. */
 static int64_t param(const int64_t *list, int64_t len, int i, int64_t none)
@@ -60,49 +54,49 @@ static enum format output_format(const struct pb_rt_tensor *x, const struct pb_r
 	return channels_last_strides(x) || channels_last_strides(w) ? CHANNELS_LAST : PLANES;
 }
 
-static int check(const struct pb_rt_tensor *x, const struct pb_rt_tensor *w,
-		 const struct pb_rt_tensor *b, const struct params *p)
+static int check(const struct pb_convolution *a)
 {
+	const struct pb_rt_tensor *x = a->x, *w = a->w, *b = a->b;
+	const struct pb_conv_lists *p = &a->lists;
+	const char *op = a->op;
 	const int nd = w->ndim - 2;
 	const int64_t oc = p->transposed ? w->sizes[1] * p->groups : w->sizes[0];
 	const int64_t ic = p->transposed ? w->sizes[0] : w->sizes[1] * p->groups;
 
 	if (nd < 1 || nd > 3 || x->ndim != w->ndim)
-		return pb_rt_fail("convolution: expected 3D to 5D input and weight of the same "
+		return pb_rt_fail("%s: expected 3D to 5D input and weight of the same "
 				  "rank, but got input %s "
 				  "and weight %s",
-				  PB_SHAPE(x), PB_SHAPE(w));
+				  op, PB_SHAPE(x), PB_SHAPE(w));
 	if (p->groups <= 0)
-		return pb_rt_fail("convolution: non-positive groups is not supported");
+		return pb_rt_fail("%s: non-positive groups is not supported", op);
 	if (x->dtype != w->dtype)
-		return pb_rt_fail(
-			"convolution: input type (%s) and weight type (%s) should be the same",
-			pb_rt_dtype_name(x->dtype), pb_rt_dtype_name(w->dtype));
+		return pb_rt_fail("%s: input type (%s) and weight type (%s) should be the same", op,
+				  pb_rt_dtype_name(x->dtype), pb_rt_dtype_name(w->dtype));
 	if (b && b->dtype != x->dtype)
-		return pb_rt_fail(
-			"convolution: input type (%s) and bias type (%s) should be the same",
-			pb_rt_dtype_name(x->dtype), pb_rt_dtype_name(b->dtype));
+		return pb_rt_fail("%s: input type (%s) and bias type (%s) should be the same", op,
+				  pb_rt_dtype_name(x->dtype), pb_rt_dtype_name(b->dtype));
 	if (x->dtype != PB_RT_F32 && x->dtype != PB_RT_F64 && x->dtype != PB_RT_BF16 &&
 	    x->dtype != PB_RT_F16)
-		return pb_rt_fail("convolution: not implemented for %s",
-				  pb_rt_dtype_name(x->dtype));
+		return pb_rt_fail("%s: not implemented for %s", op, pb_rt_dtype_name(x->dtype));
 	if (x->sizes[1] != ic || w->sizes[0] % p->groups)
-		return pb_rt_fail("convolution: given groups=%lld, weight of size %s, expected "
+		return pb_rt_fail("%s: given groups=%lld, weight of size %s, expected "
 				  "input%s to have %lld "
 				  "channels, but got %lld channels instead",
-				  (long long)p->groups, PB_SHAPE(w), PB_SHAPE(x), (long long)ic,
+				  op, (long long)p->groups, PB_SHAPE(w), PB_SHAPE(x), (long long)ic,
 				  (long long)x->sizes[1]);
 	if (b && (b->ndim != 1 || b->sizes[0] != oc))
-		return pb_rt_fail("convolution: given weight of size %s, expected bias to be "
+		return pb_rt_fail("%s: given weight of size %s, expected bias to be "
 				  "1-dimensional with %lld "
 				  "elements, but got bias of size %s instead",
-				  PB_SHAPE(w), (long long)oc, PB_SHAPE(b));
+				  op, PB_SHAPE(w), (long long)oc, PB_SHAPE(b));
 	return 0;
 }
 
-static int fill_geometry(struct pb_conv *c, const struct pb_rt_tensor *x,
-			 const struct pb_rt_tensor *w, const struct params *p)
+static int fill_geometry(struct pb_conv *c, const struct pb_convolution *a)
 {
+	const struct pb_rt_tensor *x = a->x, *w = a->w;
+	const struct pb_conv_lists *p = &a->lists;
 	const int nd = w->ndim - 2;
 
 	c->batch = x->sizes[0];
@@ -126,23 +120,25 @@ static int fill_geometry(struct pb_conv *c, const struct pb_rt_tensor *x,
 		c->pad[i] = real ? param(p->padding, p->n_padding, d, 0) : 0;
 		c->dilation[i] = real ? param(p->dilation, p->n_dilation, d, 1) : 1;
 		if (c->stride[i] <= 0 || c->dilation[i] <= 0 || c->pad[i] < 0 || c->kernel[i] <= 0)
-			return pb_rt_fail("convolution: stride, dilation and kernel size must be "
+			return pb_rt_fail("%s: stride, dilation and kernel size must be "
 					  "positive and padding "
-					  "not negative");
+					  "not negative",
+					  a->op);
 		span = c->dilation[i] * (c->kernel[i] - 1) + 1;
 		if (p->transposed)
 			c->out[i] = (c->in[i] - 1) * c->stride[i] - 2 * c->pad[i] + span + op;
 		else if (c->in[i] + 2 * c->pad[i] < span)
-			return pb_rt_fail("convolution: padded input size %lld is smaller than the "
+			return pb_rt_fail("%s: padded input size %lld is smaller than the "
 					  "kernel size %lld. "
 					  "Kernel size can't be greater than actual input size",
-					  (long long)(c->in[i] + 2 * c->pad[i]), (long long)span);
+					  a->op, (long long)(c->in[i] + 2 * c->pad[i]),
+					  (long long)span);
 		else
 			c->out[i] = (c->in[i] + 2 * c->pad[i] - span) / c->stride[i] + 1;
 		if (c->out[i] < 0 || (p->transposed && c->out[i] == 0))
-			return pb_rt_fail("convolution: output size is too small (%lld) for input "
+			return pb_rt_fail("%s: output size is too small (%lld) for input "
 					  "%s and weight %s",
-					  (long long)c->out[i], PB_SHAPE(x), PB_SHAPE(w));
+					  a->op, (long long)c->out[i], PB_SHAPE(x), PB_SHAPE(w));
 	}
 	return 0;
 }
@@ -226,23 +222,24 @@ static int run(struct pb_conv *c, enum format format)
 }
 
 struct temps {
-	struct pb_rt_tensor *x, *w, *b, *y;
+	struct pb_rt_tensor *x, *w, *b, *y, *other;
 };
 
 /* Inputs as the kernels want them; a transposed convolution works on planes and is copied into
  * place. */
-static int prepare(struct temps *t, struct pb_conv *c, const struct pb_rt_tensor *x,
-		   const struct pb_rt_tensor *w, const struct pb_rt_tensor *b,
+static int prepare(struct temps *t, struct pb_conv *c, const struct pb_convolution *a,
 		   struct pb_rt_tensor *out, enum format format)
 {
-	const int32_t dtype = x->dtype == PB_RT_F64 ? PB_RT_F64 : PB_RT_F32;
+	const int32_t dtype = a->x->dtype == PB_RT_F64 ? PB_RT_F64 : PB_RT_F32;
 	const bool planes = format == PLANES || c->transposed;
 
 	c->dtype = dtype;
-	t->x = as_format(x, dtype, planes ? PLANES : CHANNELS_LAST);
-	t->w = as_format(w, dtype, !planes && channels_last_strides(w) ? CHANNELS_LAST : PLANES);
-	t->b = b ? as_format(b, dtype, PLANES) : NULL;
-	if (!t->x || !t->w || (b && !t->b))
+	t->x = as_format(a->x, dtype, planes ? PLANES : CHANNELS_LAST);
+	t->w = as_format(a->w, dtype,
+			 !planes && channels_last_strides(a->w) ? CHANNELS_LAST : PLANES);
+	t->b = a->b ? as_format(a->b, dtype, PLANES) : NULL;
+	t->other = a->other ? as_format(a->other, dtype, planes ? PLANES : CHANNELS_LAST) : NULL;
+	if (!t->x || !t->w || (a->b && !t->b) || (a->other && !t->other))
 		return 1;
 	if (out->dtype != dtype || (planes && format == CHANNELS_LAST)) {
 		t->y = new_output(c, out->ndim, dtype, planes ? PLANES : format);
@@ -252,7 +249,7 @@ static int prepare(struct temps *t, struct pb_conv *c, const struct pb_rt_tensor
 	c->x = pb_rt_data(t->x);
 	c->w = pb_rt_data(t->w);
 	c->w_tensor = t->w;
-	c->bias = b ? pb_rt_data(t->b) : NULL;
+	c->bias = a->b ? pb_rt_data(t->b) : NULL;
 	spatial_strides(c->xs, t->x);
 	spatial_strides(c->ws, t->w);
 	spatial_strides(c->ys, t->y ? t->y : out);
@@ -260,21 +257,61 @@ static int prepare(struct temps *t, struct pb_conv *c, const struct pb_rt_tensor
 	return 0;
 }
 
-static int convolve(struct pb_conv *c, const struct pb_rt_tensor *x, const struct pb_rt_tensor *w,
-		    const struct pb_rt_tensor *b, struct pb_rt_tensor *out, enum format format)
+static int convolve(struct pb_conv *c, const struct pb_convolution *a, struct pb_rt_tensor *out,
+		    enum format format)
 {
 	struct temps t = {NULL};
-	int rc = prepare(&t, c, x, w, b, out, format);
+	int rc = prepare(&t, c, a, out, format);
 
 	if (!rc)
 		rc = run(c, t.y && c->transposed ? PLANES : format);
+	if (!rc && a->post)
+		pb_epilogue_apply(a->post, c->y, t.other ? pb_rt_data(t.other) : NULL, out->numel);
 	if (!rc && t.y)
 		rc = pb_rt_copy(out, t.y);
 	pb_rt_delete(t.x);
 	pb_rt_delete(t.w);
 	pb_rt_delete(t.b);
 	pb_rt_delete(t.y);
+	pb_rt_delete(t.other);
 	return rc;
+}
+
+static int check_epilogue(const struct pb_convolution *a, const struct pb_rt_tensor *out)
+{
+	if (a->post && out->dtype == PB_RT_F64)
+		return pb_rt_fail("%s: not implemented for %s", a->op,
+				  pb_rt_dtype_name(out->dtype));
+	if (!a->other)
+		return 0;
+	if (a->other->dtype != out->dtype)
+		return pb_rt_fail("%s: input is %s, but other is %s", a->op,
+				  pb_rt_dtype_name(out->dtype), pb_rt_dtype_name(a->other->dtype));
+	return pb_same_shape(a->other, out)
+		       ? 0
+		       : pb_rt_fail("%s: Expect sizes of the result and other be same, but got %s "
+				    "and %s",
+				    a->op, PB_SHAPE(out), PB_SHAPE(a->other));
+}
+
+int pb_convolution(const struct pb_convolution *a, AtenTensorHandle *ret0)
+{
+	struct pb_rt_tensor *out;
+	struct pb_conv c = {0};
+	enum format format;
+
+	if (check(a) || fill_geometry(&c, a))
+		return 1;
+	format = a->channels_last ? CHANNELS_LAST : output_format(a->x, a->w);
+	out = new_output(&c, a->x->ndim, a->x->dtype, format);
+	if (!out)
+		return 1;
+	if (check_epilogue(a, out) || (out->numel && convolve(&c, a, out, format))) {
+		pb_rt_delete(out);
+		return 1;
+	}
+	*ret0 = out;
+	return 0;
 }
 
 AOTI_EXPORT AOTITorchError
@@ -284,23 +321,14 @@ aoti_torch_cpu_convolution(AtenTensorHandle input, AtenTensorHandle weight, Aten
 			   int32_t transposed, const int64_t *output_padding,
 			   int64_t output_padding_len_, int64_t groups, AtenTensorHandle *ret0)
 {
-	const struct params p = {stride,	  padding,	dilation,      output_padding,
-				 stride_len_,	  padding_len_, dilation_len_, output_padding_len_,
-				 transposed != 0, groups};
-	struct pb_rt_tensor *b = bias ? *bias : NULL, *out;
-	struct pb_conv c = {0};
-	enum format format;
+	const struct pb_convolution a = {
+		.op = "convolution",
+		.x = input,
+		.w = weight,
+		.b = bias ? *bias : NULL,
+		.lists = {stride, padding, dilation, output_padding, stride_len_, padding_len_,
+			  dilation_len_, output_padding_len_, transposed != 0, groups},
+	};
 
-	if (check(input, weight, b, &p) || fill_geometry(&c, input, weight, &p))
-		return 1;
-	format = output_format(input, weight);
-	out = new_output(&c, input->ndim, input->dtype, format);
-	if (!out)
-		return 1;
-	if (out->numel && convolve(&c, input, weight, b, out, format)) {
-		pb_rt_delete(out);
-		return 1;
-	}
-	*ret0 = out;
-	return 0;
+	return pb_convolution(&a, ret0);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Convolution: the operator of the C ABI (conv.c) and, for it, the geometry that the loops in
- * conv_tiles.c, conv_gemm.c and conv_direct.c work on. One to three spatial dimensions are always seen as three
- * (depth, height, width).
+ * conv_tiles.c, conv_gemm.c and conv_direct.c work on. One to three spatial dimensions are always
+ * seen as three (depth, height, width).
  */
 #ifndef PT2BOX_RUNTIME_OPS_CONV_H
 #define PT2BOX_RUNTIME_OPS_CONV_H
@@ -19,6 +19,28 @@ aoti_torch_cpu_convolution(AtenTensorHandle input, AtenTensorHandle weight, Aten
 			   int64_t padding_len_, const int64_t *dilation, int64_t dilation_len_,
 			   int32_t transposed, const int64_t *output_padding,
 			   int64_t output_padding_len_, int64_t groups, AtenTensorHandle *ret0);
+
+/* Lists have an entry for each spatial dimension, or one for all. */
+struct pb_conv_lists {
+	const int64_t *stride, *padding, *dilation, *output_padding;
+	int64_t n_stride, n_padding, n_dilation, n_output_padding;
+	bool transposed;
+	int64_t groups;
+};
+
+struct pb_epilogue;
+
+struct pb_convolution {
+	const char *op;				  /* named by errors */
+	const struct AtenTensorOpaque *x, *w, *b; /* b may be NULL */
+	struct pb_conv_lists lists;
+	bool channels_last;		      /* of the result, whatever x and w have */
+	const struct pb_epilogue *post;	      /* NULL: nothing; needs a type computed in float */
+	const struct AtenTensorOpaque *other; /* of post's binary operation; the result's shape */
+};
+
+/* A new tensor; 0, or 1 with the error set. */
+int pb_convolution(const struct pb_convolution *a, AtenTensorHandle *ret0);
 
 /* Strides are in elements, order n, c, d, h, w. Weights are [groups * ocg][icg][kd][kh][kw], or
  * [groups * icg][ocg][kd][kh][kw] when transposed; contiguous, or dense in channels

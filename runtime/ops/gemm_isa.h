@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/ops/activation.h"
+
 /*
  * One tile: C[mr x nr] = alpha * A B + what is there. A is row major with unit column stride; B is
  * a panel of NR columns, row p at b + p * ldb. "accumulate" adds to C; otherwise beta * self is
@@ -81,6 +83,7 @@ struct pb_gemm_isa {
 	void (*scale_row)(float *x, int64_t n, float scale);
 	void (*lstm_gates)(int64_t n, const float *gates, const float *c_in, float *c_out,
 			   float *h_out);
+	void (*activate)(float *x, int64_t n, const struct pb_activation *act);
 	/* y[i] = bias + sum over t of w[t] * x[tap[t] + i] */
 	void (*taps_row)(float *y, const float *x, const int64_t *tap, const float *w, int64_t taps,
 			 float bias, int64_t n);
