@@ -115,7 +115,7 @@ class Call:
 
     def __init__(self, library, name, args, keyed):
         self.l = library
-        self.keep, self.handles, self.storages, self.rets = [], [], {}, []
+        self.keep, self.handles, self.opaques, self.storages, self.rets = [], [], [], {}, []
         # An output that no call fills must be seen as such, not as what a library left behind.
         c_args = []
         args = list(args)
@@ -138,7 +138,28 @@ class Call:
         self.rc = getattr(library.lib, name)(*c_args)
         self.message = library.error() if self.rc else ""
 
+    def opaque(self, t):
+        """A tensor in oneDNN's own layout, as a package's constants have it."""
+        md = torch.ops.mkldnn._get_mkldnn_serialized_md(t)
+        data = ctypes.create_string_buffer(
+            ctypes.string_at(torch.ops.mkldnn.data_ptr(t), torch.ops.mkldnn._nbytes(t)), torch.ops.mkldnn._nbytes(t) + 64)
+        # As aligned as a package has it.
+        at = (ctypes.addressof(data) + 63) & ~63
+        ctypes.memmove(at, data, torch.ops.mkldnn._nbytes(t))
+        self.keep.append((md, data))
+        h, n = P(), t.dim()
+        sizes = (ctypes.c_int64 * n)(*t.shape)
+        rc = self.l.lib.aoti_torch_create_tensor_from_blob_v2(
+            P(at), ctypes.c_int64(n), sizes, sizes, ctypes.c_int64(0), ctypes.c_int32(NUMBERS[t.dtype]),
+            ctypes.c_int32(0), ctypes.c_int32(-1), ctypes.byref(h), ctypes.c_int32(3), P(md.data_ptr()),
+            ctypes.c_int64(md.numel()))
+        assert rc == 0, self.l.error()
+        self.opaques.append(h)
+        return h
+
     def tensor(self, t):
+        if t.layout == torch._mkldnn:
+            return self.opaque(t)
         key = t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()
         if key not in self.storages:
             self.storages[key] = t.untyped_storage().clone()
@@ -161,6 +182,10 @@ class Call:
             a = (ctypes.c_int64 * max(n, 1))(*value)
         elif kind == "int32_t*":
             a = (ctypes.c_int32 * max(n, 1))(*value)
+        elif kind == "double**":
+            boxes = [None if v is None else ctypes.c_double(v) for v in value]
+            a = (ctypes.POINTER(ctypes.c_double) * max(n, 1))(*[None if b is None else ctypes.pointer(b) for b in boxes])
+            self.keep.append(boxes)
         else:
             raise TypeError(kind)
         self.keep.append(a)
@@ -196,12 +221,14 @@ class Call:
         return [self.l.read(h) for h in self.handles]
 
     def end(self):
-        for h in self.handles:
+        for h in self.handles + self.opaques:
             self.l.delete(h)
 
 
 def describe(args):
     def one(a):
+        if isinstance(a, torch.Tensor) and a.layout == torch._mkldnn:
+            return f"{str(a.dtype)[6:]}{list(a.shape)} of oneDNN"
         if isinstance(a, torch.Tensor):
             return f"{str(a.dtype)[6:]}{list(a.shape)}/{list(a.stride())}+{a.storage_offset()}"
         if isinstance(a, (list, tuple)):

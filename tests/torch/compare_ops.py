@@ -22,6 +22,7 @@ FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 REAL = INTS + FLOATS + [torch.bool]
 COMPLEX = [torch.complex64, torch.complex128]
 R = random.Random(20131)
+GEN = torch.Generator().manual_seed(20131)
 
 
 def shape(max_dims=4, max_size=5, min_dims=0, empty=0.05):
@@ -468,7 +469,69 @@ def reductions(p):
     p.compare("aoti_torch_aten_amax", t, [d - t.dim() if R.random() < 0.3 else d for d in dims], R.randint(0, 1))
 
 
-FAMILIES = [ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+UNARY = [("none", [], None), ("relu", [], None), ("sigmoid", [], None), ("tanh", [], None), ("swish", [], None),
+         ("hardswish", [], None), ("hardsigmoid", [], None), ("leaky_relu", [0.1], None), ("hardtanh", [-0.5, 0.7], None),
+         ("gelu", [], "none"), ("gelu", [], "tanh"), ("mish", [], None)]
+BINARY = ["add", "sub", "mul", "div"]
+
+
+def fused_linears(p):
+    dtype = R.choice([torch.float32, torch.float32, torch.bfloat16, torch.float16])
+    tol = {torch.float32: 200}.get(dtype, 8)
+    k, n = R.choice([1, 3, 16, 37, 64, 70]), R.choice([1, 5, 16, 33, 64, 100])
+    lead = shape(max_dims=3, min_dims=1, max_size=5, empty=0.02)
+    x = draw(dtype, lead + [k], special=0)
+    w = torch.randn(n, k, generator=GEN).to(dtype)
+    if R.random() < 0.6:
+        w = torch.ops.mkldnn._reorder_linear_weight(w, maybe(x.numel() // k) if x.numel() else None)
+    b = maybe(draw(dtype, [n], special=0).contiguous())  # oneDNN reads biases without strides
+    attr, scalars, algorithm = R.choice(UNARY)
+    p.compare("aoti_torch_cpu__linear_pointwise", x, w, b, attr, scalars, algorithm, tol=tol)
+    other = draw(dtype, lead + [n], special=0).abs() + 1
+    p.compare("aoti_torch_cpu__linear_pointwise_binary", x, other, w, b, R.choice(BINARY), tol=tol)
+    m1, m2 = draw(dtype, [R.randint(1, 5), k], special=0), draw(dtype, [k, n], special=0)
+    p.compare("aoti_torch_cpu__addmm_activation", draw(dtype, [n], special=0), m1, m2, R.choice([0.0, 1.0, 2.0]), 1.0,
+              R.randint(0, 1), tol=tol)
+
+
+def fused_convs(p):
+    dtype = R.choice([torch.float32, torch.float32, torch.bfloat16])
+    tol = {torch.float32: 400}.get(dtype, 8)
+    g, c, o = R.choice([1, 1, 2, 16]), R.randint(1, 5), R.randint(1, 6)
+    if g == 16:
+        c = o = 1
+    nd = R.choice([2, 2, 3])
+    kernel = [R.randint(1, 3) for _ in range(nd)]
+    x = draw(dtype, [R.randint(1, 2), g * c] + [R.randint(5, 9) for _ in range(nd)], special=0)
+    if nd == 2 and R.random() < 0.4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    pad, stride, dilation = [R.randint(0, 1)] * nd, [R.randint(1, 2)] * nd, [R.randint(1, 2)] * nd
+    w = torch.randn(g * o, c, *kernel, generator=GEN).to(dtype)
+    b = maybe(draw(dtype, [g * o], special=0).contiguous())
+    attr, scalars, algorithm = R.choice(UNARY)
+    opaque = torch.ops.mkldnn._reorder_convolution_weight(w, pad, stride, dilation, g, list(x.shape))
+    w = R.choice([w, opaque, opaque])
+    p.compare("aoti_torch_cpu_mkldnn__convolution_pointwise", x, w, b, pad, stride, dilation, g, attr, scalars, algorithm,
+              tol=tol)
+    f = torch.nn.functional.conv2d if nd == 2 else torch.nn.functional.conv3d
+    size = f(x.float(), torch.zeros(g * o, c, *kernel), None, stride, pad, dilation, g).shape
+    other = (draw(dtype, size, special=0).abs() + 1).contiguous()
+    if nd == 2 and R.random() < 0.5:
+        other = other.contiguous(memory_format=torch.channels_last)
+    act = R.choice([None, "relu"])
+    p.compare("aoti_torch_cpu_mkldnn__convolution_pointwise_binary", x, other, w, b, pad, stride, dilation, g,
+              R.choice(BINARY), maybe(1.0), act, [], None, tol=tol)
+    p.compare("aoti_torch_cpu_mkldnn__convolution_pointwise_binary_", other, x, w, b, pad, stride, dilation, g,
+              "add", maybe(1.0), act, [], None, tol=tol)
+    w = torch.randn(g * c, o, *kernel, generator=GEN).to(dtype)
+    opad = [R.randint(0, stride[0] - 1)] * nd
+    if R.random() < 0.6 and nd == 2:
+        w = torch.ops.mkldnn._reorder_convolution_transpose_weight(w, pad, opad, stride, dilation, g, list(x.shape))
+    p.compare("aoti_torch_cpu_mkldnn__convolution_transpose_pointwise", x, w, b, pad, opad, stride, dilation, g, attr,
+              scalars, algorithm, tol=tol)
+
+
+FAMILIES = [fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():
@@ -484,6 +547,7 @@ def main():
         if a.k not in family.__name__:
             continue
         R.seed(family.__name__)
+        GEN.manual_seed(1)
         start, before = time.time(), p.calls
         for _ in range(a.n):
             family(p)
