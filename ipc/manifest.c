@@ -67,7 +67,7 @@ static void put_input(msgpack_packer *pk, const struct pb_sig_input *in)
 
 static void put_constant(msgpack_packer *pk, const struct pb_constant *c)
 {
-	msgpack_pack_array(pk, 10);
+	msgpack_pack_array(pk, 11);
 	put_str(pk, c->name);
 	put_str(pk, c->fqn);
 	msgpack_pack_int32(pk, c->dtype);
@@ -77,6 +77,7 @@ static void put_constant(msgpack_packer *pk, const struct pb_constant *c)
 	msgpack_pack_uint64(pk, c->data_size);
 	msgpack_pack_uint64(pk, c->blob_offset);
 	msgpack_pack_uint8(pk, c->folded);
+	msgpack_pack_uint8(pk, c->opaque);
 	msgpack_pack_uint8(pk, (uint8_t)c->type);
 }
 
@@ -312,7 +313,7 @@ static uint32_t get_dims(struct in *in, int64_t dst[PT2BOX_MAX_DIMS])
 static void get_constant(struct in *in, struct pb_constant *c)
 {
 	uint32_t n;
-	struct in row = enter(in, 10, &n);
+	struct in row = enter(in, 11, &n);
 
 	c->name = get_str(&row);
 	c->fqn = get_str(&row);
@@ -324,6 +325,7 @@ static void get_constant(struct in *in, struct pb_constant *c)
 	c->data_size = get_u64(&row, INT64_MAX);
 	c->blob_offset = get_u64(&row, INT64_MAX);
 	c->folded = get_u64(&row, 1);
+	c->opaque = get_u64(&row, 1);
 	c->type = (enum pb_const_type)get_u64(&row, PB_CONST_FOLDED);
 	leave(in, &row);
 }

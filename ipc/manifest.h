@@ -16,7 +16,7 @@
 #include "ipc/nodes.h"
 #include "ipc/status.h"
 
-#define PB_MANIFEST_VERSION 2
+#define PB_MANIFEST_VERSION 3
 #define PB_MANIFEST_MAX_BYTES (8u << 20)
 #define PB_MANIFEST_MAX_TENSORS 65536
 #define PB_MANIFEST_MAX_IMPORTS 4096
@@ -48,6 +48,7 @@ struct pb_constant {
 	uint64_t data_size;	/* bytes of the storage, as the package says */
 	uint64_t blob_offset;	/* bytes into the constants' memory: 64-aligned running sum of data_size, folded ones skipped */
 	bool folded;
+	bool opaque; /* in a layout of oneDNN's own (freezing): data_size bytes that sizes and strides do not explain */
 	enum pb_const_type type;
 };
 

@@ -36,7 +36,7 @@ static pb_status place_all(const struct pb_wrapper *w, uint64_t *ret_total, uint
 	for (uint32_t i = 0; i < w->n_constants; i++) {
 		struct pb_constant *c = &w->constants[i];
 
-		if (!w->opaque_constant && !pb_constant_fits(c))
+		if (!c->opaque && !pb_constant_fits(c))
 			return pb_error_set(err, PT2BOX_PKG_REJECTED, "meta.constants: %.100s does not fit the bytes it has",
 					    c->fqn);
 		c->blob_offset = total;

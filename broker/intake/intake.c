@@ -188,9 +188,12 @@ static pb_status find_constants(struct work *w, struct pt2box_error *err)
 
 	if (st || w->in->inspect)
 		return st;
-	if (w->wrapper.opaque_constant)
+	/* Only the container itself can make them, from what is in the code. */
+	if (w->wrapper.opaque_constant && w->manifest.const_source != PB_CONSTS_EMBEDDED_RO &&
+	    w->manifest.const_source != PB_CONSTS_EMBEDDED_RW && w->manifest.const_source != PB_CONSTS_MMAP_SELF)
 		return pb_error_set(err, PT2BOX_UNSUPPORTED,
-				    "the constant %.100s has a layout of its own (mkldnn): compile without freezing",
+				    "the constant %.100s has a layout of its own (mkldnn), so it must be inside the "
+				    "package: compile without freezing, or with aot_inductor.package_constants_in_so=True",
 				    w->wrapper.opaque_constant);
 	if (w->manifest.const_source == PB_CONSTS_WEIGHTS_FILE)
 		return pb_error_set(err, PT2BOX_PKG_REJECTED,

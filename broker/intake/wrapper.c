@@ -270,7 +270,8 @@ static bool constant_field(struct scan *s, struct pb_word field, struct pb_curso
 	if (pb_word_is(field, "type"))
 		return constant_type(c, &k->type);
 	if (pb_word_is(field, "layout")) {
-		if (!cached(c, "cached_torch_layout_", &w) || !pb_word_is(w, "strided"))
+		k->opaque = !cached(c, "cached_torch_layout_", &w) || !pb_word_is(w, "strided");
+		if (k->opaque)
 			s->w->opaque_constant = k->name ? k->name : "?";
 		return true;
 	}

@@ -70,6 +70,13 @@ static void test_embedded(void **state)
 	p.elf.constants_bytes = 128;
 	assert_int_equal(PT2BOX_OK, find(&p, &err));
 	assert_int_equal(64, p.m.constants[2].blob_offset);
+	/* oneDNN's own layouts are padded, and their strides say nothing; the others are still held to theirs. */
+	p.c[0].opaque = true;
+	p.c[0].strides[0] = 1000;
+	assert_int_equal(PT2BOX_OK, find(&p, &err));
+	p.c[2].strides[0] = 1000;
+	assert_int_equal(PT2BOX_PKG_REJECTED, find(&p, &err));
+	p.c[2].strides[0] = 8;
 	/* Without a description any size is right; nothing is known of each. */
 	p.w.has_constants = false;
 	p.w.n_constants = 0;

@@ -177,7 +177,7 @@ static inline void sample_manifest(struct sample_manifest *s)
 	s->constants[0] = (struct pb_constant){.name = "fc1_weight", .fqn = "fc1.weight", .dtype = PT2BOX_FLOAT32,
 					       .ndim = 2, .sizes = {256, 64}, .strides = {64, 1}, .data_size = 65536,
 					       .type = PB_CONST_PARAMETER};
-	s->constants[1] = (struct pb_constant){.name = "folded", .fqn = "", .dtype = PT2BOX_BFLOAT16, .folded = true,
+	s->constants[1] = (struct pb_constant){.name = "folded", .fqn = "", .dtype = PT2BOX_BFLOAT16, .folded = true, .opaque = true,
 					       .type = PB_CONST_FOLDED};
 	s->constants[2] = (struct pb_constant){.name = "last", .fqn = "last", .dtype = 255, .ndim = 1,
 					       .sizes = {INT64_MAX}, .strides = {INT64_MAX},

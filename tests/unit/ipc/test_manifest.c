@@ -61,6 +61,7 @@ static void assert_same_constant(const struct pb_constant *a, const struct pb_co
 	assert_true(a->storage_offset == b->storage_offset && a->data_size == b->data_size &&
 		    a->blob_offset == b->blob_offset);
 	assert_int_equal(a->folded, b->folded);
+	assert_int_equal(a->opaque, b->opaque);
 	assert_int_equal(a->type, b->type);
 }
 
