@@ -144,7 +144,7 @@ static uint8_t *find_copy(struct pb_model *m, uint64_t *ret_bytes)
 		const struct pb_constant *c = &m->manifest->constants[i];
 		uint8_t *p = storage_of(m, next_entry(&e, c), c);
 
-		if (c->folded || c->data_size == 0)
+		if (c->folded || c->opaque || c->data_size == 0)
 			continue;
 		if (!p || (base && p - c->blob_offset != base))
 			return NULL;
@@ -161,6 +161,33 @@ static void release_copy(const uint8_t *base, uint64_t bytes)
 
 	if (end > begin && end - begin >= RELEASE_MIN_BYTES)
 		madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+/*
+ * Constants in a layout of oneDNN's own are made by the container, with a description that only it has. The native runtime
+ * has brought them into rows elsewhere; libtorch reads them where they are.
+ */
+static bool has_opaque(const struct pb_model *m)
+{
+	for (uint32_t i = 0; i < m->manifest->n_constants; i++)
+		if (m->manifest->constants[i].opaque)
+			return true;
+	return false;
+}
+
+static void release_opaque(struct pb_model *m, const uint8_t *copy)
+{
+	struct entries e;
+
+	if (!copy || !get_entries(m, false, &e))
+		return;
+	for (uint32_t i = 0; i < m->manifest->n_constants; i++) {
+		const struct pb_constant *c = &m->manifest->constants[i];
+		const uint8_t *p = storage_of(m, next_entry(&e, c), c);
+
+		if (c->opaque && p && p != copy + c->blob_offset)
+			release_copy(copy + c->blob_offset, c->data_size);
+	}
 }
 
 /* ---- user-managed pairs ---- */
@@ -288,7 +315,7 @@ static pb_status set_first(struct pb_model *m, struct pt2box_error *err)
 	if (!b->base && !lives_in_code(mf))
 		return pb_error_set(err, PT2BOX_NOT_FOUND,
 				    "the package has no constants inside: give them with --constants FILE.safetensors");
-	if (b->base && set_pairs(m, 0, b->base, bytes)) {
+	if (b->base && !has_opaque(m) && set_pairs(m, 0, b->base, bytes)) {
 		promise(m, b->base);
 		release_copy(copy, copy_bytes);
 		return PT2BOX_OK;
@@ -300,6 +327,7 @@ static pb_status set_first(struct pb_model *m, struct pt2box_error *err)
 	unmap(b);
 	b->base = copy;
 	promise(m, copy);
+	release_opaque(m, copy);
 	return PT2BOX_OK;
 }
 
@@ -330,6 +358,9 @@ static pb_status check_update(const struct pb_model *m, bool inactive, struct pt
 {
 	const struct pb_constants *c = &m->constants;
 
+	if (has_opaque(m))
+		return pb_error_set(err, PT2BOX_UNSUPPORTED,
+				    "the package was compiled with freezing: its constants cannot be changed");
 	if (m->manifest->n_constants != m->n_constants)
 		return pb_error_set(err, PT2BOX_UNSUPPORTED,
 				    "what the package says of its constants does not fit its code");
@@ -538,7 +569,7 @@ static void copy_out(struct pb_model *m, const struct pb_constants_buffer *b, st
 		const struct pb_constant *c = &mf->constants[i];
 		const uint8_t *from = e ? storage_of(m, next_entry(e, c), c) : c->folded ? NULL : b->base + c->blob_offset;
 
-		if (!from && (c->folded || c->data_size))
+		if (c->opaque || (!from && (c->folded || c->data_size)))
 			continue;
 		if (c->data_size)
 			memcpy(dst + c->blob_offset, from, c->data_size);
