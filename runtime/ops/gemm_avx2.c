@@ -19,6 +19,7 @@
 #define FL 8
 #define MAXR 6
 #define HAVE_F16C 1
+#define MADD(a, b) ((vi)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
 #include "runtime/ops/gemm_kernel.inc"
 
 #if defined(__clang__)

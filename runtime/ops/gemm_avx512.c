@@ -21,6 +21,7 @@
 #define FL 16
 #define MAXR 12
 #define HAVE_F16C 1
+#define MADD(a, b) ((vi)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
 #include "runtime/ops/gemm_kernel.inc"
 
 #if defined(__clang__)

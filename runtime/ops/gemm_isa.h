@@ -96,6 +96,15 @@ struct pb_gemm_isa {
 	/* rows * vecs <= tile_acc, rows <= PB_TILE_MAX_ROWS */
 	void (*conv_tile)(const struct pb_conv_tile *t, int rows, int vecs);
 	int tile_acc;
+	/* Integer sums of one panel of gemm_s8.c, nr[0] columns: c is written whole. */
+	void (*s8_rows)(const int16_t *a, int64_t a_row, const int16_t *b, int64_t pairs,
+			int32_t *c, int64_t c_row, int64_t rows);
+	/* dst[i] = (acc[i] - minus[i]) * scale[i] + bias[i] */
+	void (*s8_dequant)(float *dst, const int32_t *acc, const int32_t *minus, const float *scale,
+			   const float *bias, int64_t n);
+	/* The low byte of round(src[i] * inv_scale + zero), kept in [lo, hi]. */
+	void (*s8_quant)(uint8_t *dst, const float *src, float inv_scale, float zero, float lo,
+			 float hi, int64_t n);
 };
 
 extern const struct pb_gemm_isa pb_gemm_isa_sse;

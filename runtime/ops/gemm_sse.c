@@ -19,6 +19,7 @@
 #define FL 4
 #define MAXR 4
 
+#define MADD(a, b) ((vi)_mm_madd_epi16((__m128i)(a), (__m128i)(b)))
 #include "runtime/ops/gemm_kernel.inc"
 
 #if defined(__clang__)

@@ -237,7 +237,7 @@ def describe(args):
     return ", ".join(one(a) for a in args)
 
 
-def same(a, b, tol):
+def same(a, b, tol, ints=0):
     if a is None or b is None:
         return (a is None) == (b is None)
     if a.dtype != b.dtype or a.shape != b.shape:
@@ -250,7 +250,7 @@ def same(a, b, tol):
             a, b = a.to(torch.complex64), b.to(torch.complex64)
         a, b = torch.view_as_real(a.contiguous()), torch.view_as_real(b.contiguous())
     if not a.dtype.is_floating_point:
-        return torch.equal(a, b)
+        return torch.equal(a, b) if not ints else not a.numel() or int((a.long() - b.long()).abs().max()) <= ints
     rtol = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 1e-6, torch.float64: 1e-14}.get(a.dtype, 0) * tol
     return torch.allclose(a.double(), b.double(), rtol=rtol, atol=rtol, equal_nan=True)
 
@@ -261,11 +261,12 @@ class Pair:
         self.ours = Library(os.path.abspath(ours), "pb_rt_last_error")
         self.calls, self.failures, self.messages = 0, [], {}
 
-    def compare(self, name, *args, tol=0, permutes=None, resized=False, only=None):
+    def compare(self, name, *args, tol=0, permutes=None, resized=False, only=None, ints=0):
         """tol: in units of the dtype's rounding; 0 means bit for bit but for NaN's payload;
         a tuple has one for each result.
         permutes: result 1 need only say where along this dimension result 0 came from.
         resized: contents past the storage that went in are nobody's.
+        ints: integer results may differ by so much (rounded from numbers that may differ in their last digit).
         only: so many results are compared (the others are for a backward pass)."""
         self.calls += 1
         a, b = Call(self.theirs, name, args, None), Call(self.ours, name, args, None)
@@ -287,12 +288,12 @@ class Pair:
                     ok = self.fail(what, f"not a permutation: {show(ours[1])}")
                 theirs[1] = theirs[1].copy_(ours[1])
             for i, (x, y) in enumerate(list(zip(theirs, ours))[:only]):
-                if not same(x, y, tol[i] if isinstance(tol, tuple) else tol):
+                if not same(x, y, tol[i] if isinstance(tol, tuple) else tol, ints):
                     ok = self.fail(what, f"result {i}: PyTorch {show(x)}, here {show(y)}")
             for i, (x, y) in enumerate(zip(a.tensors_in(), b.tensors_in())):
                 if resized and x.shape == y.shape and x.stride() == y.stride():
                     x = y = x.new_empty(0)
-                if not same(x, y, max(tol) if isinstance(tol, tuple) else tol):
+                if not same(x, y, max(tol) if isinstance(tol, tuple) else tol, ints):
                     ok = self.fail(what, f"tensor argument {i} after the call: PyTorch {show(x)}, here {show(y)}")
         a.end()
         b.end()

@@ -531,7 +531,64 @@ def fused_convs(p):
               scalars, algorithm, tol=tol)
 
 
-FAMILIES = [fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+def quantised(p):
+    out = R.choice([torch.float32, torch.uint8, torch.uint8, torch.int8, torch.bfloat16])
+    tol = {torch.float32: 50}.get(out, 2)
+    x_dtype = torch.uint8 if R.random() < 0.8 else torch.int8
+    x_scale, x_zp = torch.tensor([0.03]), torch.tensor([R.randint(0, 200) if x_dtype == torch.uint8 else R.randint(-9, 9)],
+                                                       dtype=torch.int32)
+    quant = (0.05, R.randint(0, 20)) if out in INTS else (1.0, 0)
+    post = R.choice([x for x in UNARY if x[0] not in ("sigmoid", "hardsigmoid", "mish")])
+
+    def weights(n):
+        m = R.choice([1, n])
+        return torch.rand(m, generator=GEN) * 0.01 + 0.001, torch.zeros(m, dtype=torch.int32)
+
+    def ints(*sizes):
+        t = values(torch.Size(sizes).numel(), x_dtype, small=False).reshape(sizes)
+        return layout(t, overlap=False)
+
+    k, n = R.choice([1, 3, 16, 37, 64, 600]), R.choice([1, 5, 16, 33, 64, 100])
+    lead = shape(max_dims=3, min_dims=1, max_size=5, empty=0)
+    w = torch.ops.onednn.qlinear_prepack(torch.randint(-128, 128, (n, k), dtype=torch.int8, generator=GEN), None)
+    ws, wz = weights(n)
+    b = maybe(torch.randn(n, generator=GEN))
+    x = ints(*lead, k)
+    p.compare("aoti_torch_cpu__qlinear_pointwise_tensor", x, x_scale, x_zp, w, ws, wz, b, *quant, out, post[0], post[1],
+              post[2] or "", tol=tol, ints=1)
+    act = R.choice(["none", "relu"])
+    other = draw(R.choice([torch.float32, torch.bfloat16]) if out in INTS else out, lead + [n], overlap=False, special=0)
+    p.compare("aoti_torch_cpu__qlinear_pointwise_binary_tensor", x, x_scale, x_zp, w, ws, wz, other.contiguous(), b, *quant,
+              out, 1.0, 0, "add", 1.0, act, [], "", tol=tol, ints=1)
+    accum = draw(out, lead + [n], overlap=False, special=0).contiguous()
+    oq = (0.02, R.randint(0, 9)) if out in INTS else (1.0, 0)
+    p.compare("aoti_torch_cpu__qlinear_pointwise_binary_tensor", x, x_scale, x_zp, w, ws, wz, accum, b, *quant, out, *oq,
+              "sum", 1.0, act, [], "", tol=tol, ints=1)
+    g, c, o = R.choice([1, 1, 2, 16]), R.choice([1, 3, 4, 16]), R.choice([1, 5, 8])
+    if g == 16:
+        c = o = 1
+    nd = R.choice([1, 2, 2, 2, 3])
+    known = {1: ["none", "relu"], 2: ["none", "relu", "hardtanh", "hardswish", "swish"], 3: ["none"]}[nd]
+    post = R.choice([x for x in UNARY if x[0] in known])
+    kernel = [R.randint(1, 3) for _ in range(nd)]
+    pad, stride, dilation = [R.randint(0, 1)] * nd, [R.randint(1, 2)] * nd, [R.randint(1, 2)] * nd
+    x = ints(R.randint(1, 2), g * c, *[R.randint(5, 9) for _ in range(nd)])
+    ws, wz = weights(g * o)
+    w = torch.randint(-128, 128, (g * o, c, *kernel), dtype=torch.int8, generator=GEN)
+    w = torch.ops.onednn.qconv_prepack(w, ws, float(x_scale), int(x_zp), stride, pad, dilation, g, list(x.shape))
+    b = maybe(torch.randn(g * o, generator=GEN))
+    conv = (x, x_scale, x_zp, w, ws, wz)
+    lists = (stride, pad, dilation, g)
+    p.compare("aoti_torch_cpu__qconv_pointwise_tensor", *conv, b, *lists, *quant, out, post[0], post[1], post[2], tol=tol,
+              ints=1)
+    if nd == 2:
+        size = torch.nn.functional.conv2d(x.float(), torch.zeros(g * o, c, *kernel), None, stride, pad, dilation, g).shape
+        accum = draw(out, list(size), overlap=False, special=0).contiguous(memory_format=torch.channels_last)
+        p.compare("aoti_torch_cpu__qconv2d_pointwise_binary_tensor", *conv, accum, b, *lists, *quant, out, *oq, "sum", 1.0,
+                  R.choice([None, "relu"]), [], None, tol=tol, ints=1)
+
+
+FAMILIES = [quantised, fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():
