@@ -128,7 +128,7 @@ static void test_wrong_arguments(void **state)
 	      "negative offset");
 	FAILS(aoti_torch_create_tensor_from_blob_v2(memory, 1, &one, &one, 0, PB_RT_F32, 0, 0, &t,
 						    3, NULL, 0),
-	      "layout 3");
+	      "a descriptor of 0 bytes");
 	FAILS(aoti_torch_create_tensor_from_blob(NULL, 1, &one, &one, 0, PB_RT_F32, 0, 0, &t),
 	      "no memory");
 	FAILS(aoti_torch_empty_strided(1, &one, &one, 99, 0, 0, &t), "dtype number 99");
