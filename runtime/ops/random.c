@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * rand, randn, randint, randperm: the operators; the draws are in random_draw.c. What draws through
- * MKL in PyTorch (bernoulli, dropout, exponential) is not here.
- */
+/* rand, randn, randint, randperm and the like: the operators; the draws are in random_draw.c. */
 #include "runtime/ops/random.h"
 
+#include <string.h>
+
 #include "runtime/ops/layout.h"
+#include "runtime/ops/pointwise.h"
 #include "runtime/ops/random_draw.h"
 #include "runtime/random.h"
 
@@ -257,4 +257,94 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_normal_functional(AtenTensorHandle sel
 	if (std < 0)
 		return pb_rt_fail("normal expects std >= 0.0, but found std %g", std);
 	return like_filled(self, NULL, NULL, NULL, generator, NULL, &d, ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_exponential(AtenTensorHandle self, double lambd,
+						      AtenGeneratorHandle *generator,
+						      AtenTensorHandle *ret0)
+{
+	const struct pb_draw d = {.kind = PB_DRAW_EXPONENTIAL, .to = lambd};
+
+	if (!(lambd > 0))
+		return pb_rt_fail("exponential_ expects lambda > 0.0, but found lambda=%g", lambd);
+	return like_filled(self, NULL, NULL, NULL, generator, NULL, &d, ret0);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_bernoulli__float(AtenTensorHandle self, double p,
+							   AtenGeneratorHandle *generator)
+{
+	const struct pb_draw d = {.kind = PB_DRAW_BERNOULLI, .to = p};
+
+	if (!(p >= 0 && p <= 1))
+		return pb_rt_fail("bernoulli_ expects p to be in [0, 1], but got p=%g", p);
+	return check_options(NULL, NULL, generator) || pb_no_internal_overlap(self) ||
+	       pb_draw_fill(self, &d);
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_bernoulli__Tensor(AtenTensorHandle self,
+							    AtenTensorHandle p,
+							    AtenGeneratorHandle *generator)
+{
+	int64_t strides[PB_RT_MAX_DIMS];
+	struct pb_rt_tensor *wide, *spread = NULL;
+	int rc;
+
+	if (check_options(NULL, NULL, generator) || pb_no_internal_overlap(self))
+		return 1;
+	if (!pb_is_float(p->dtype))
+		return pb_rt_fail("bernoulli_: expected probabilities of a floating type, got %s",
+				  pb_rt_dtype_name(p->dtype));
+	if (!pb_expand_strides(p, self->ndim, self->sizes, strides))
+		return pb_rt_fail("bernoulli_: probabilities %s cannot be expanded to %s",
+				  PB_SHAPE(p), PB_SHAPE(self));
+	wide = pb_as_dtype(p, p->dtype == PB_RT_F64 ? PB_RT_F64 : PB_RT_F32);
+	if (wide && pb_expand_strides(wide, self->ndim, self->sizes, strides))
+		spread = pb_rt_alias(wide, self->ndim, self->sizes, strides, wide->offset);
+	rc = !spread || pb_draw_bernoulli(self, spread);
+	pb_rt_delete(wide);
+	pb_rt_delete(spread);
+	return rc;
+}
+
+/* ---- dropout ---- */
+
+/* input * mask * scale, rounded after each product. */
+static struct pb_rt_tensor *masked(const struct pb_rt_tensor *input, struct pb_rt_tensor *mask,
+				   double scale)
+{
+	AtenTensorHandle product = NULL, scaled = NULL;
+
+	if (aoti_torch_cpu_mul_Tensor((AtenTensorHandle)input, mask, &product))
+		return NULL;
+	if (aoti_torch_cpu_mul_Scalar(product, scale, &scaled))
+		scaled = NULL;
+	pb_rt_delete(product);
+	return scaled;
+}
+
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_native_dropout(AtenTensorHandle input, double p,
+							 int32_t *train, AtenTensorHandle *ret0,
+							 AtenTensorHandle *ret1)
+{
+	const bool drops = input->numel && (!train || *train);
+	/* PyTorch's mask of nothing has the input's type. */
+	const int32_t mask_dtype = input->numel ? PB_RT_BOOL : input->dtype;
+	const struct pb_draw keep = {.kind = PB_DRAW_BERNOULLI, .to = drops ? 1 - p : 1};
+	const double scale = keep.to == 0 ? 0 : 1 / keep.to;
+	struct pb_rt_tensor *mask, *out = NULL;
+
+	if (drops && !(p >= 0 && p <= 1))
+		return pb_rt_fail("bernoulli_ expects p to be in [0, 1], but got p=%g", 1 - p);
+	mask = pb_empty_like(input, mask_dtype);
+	if (mask && !drops && mask->numel)
+		memset(pb_rt_data(mask), 1, (size_t)mask->numel);
+	if (mask && (!drops || !pb_draw_fill(mask, &keep)))
+		out = drops ? masked(input, mask, scale) : pb_clone(input);
+	if (!out) {
+		pb_rt_delete(mask);
+		return 1;
+	}
+	*ret0 = out;
+	*ret1 = mask;
+	return 0;
 }

@@ -67,6 +67,18 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_normal_functional(AtenTensorHandle sel
 							    AtenGeneratorHandle *generator,
 							    AtenTensorHandle *ret0);
 
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_exponential(AtenTensorHandle self, double lambd,
+						      AtenGeneratorHandle *generator,
+						      AtenTensorHandle *ret0);
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_bernoulli__float(AtenTensorHandle self, double p,
+							   AtenGeneratorHandle *generator);
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_bernoulli__Tensor(AtenTensorHandle self,
+							    AtenTensorHandle p,
+							    AtenGeneratorHandle *generator);
+AOTI_EXPORT AOTITorchError aoti_torch_cpu_native_dropout(AtenTensorHandle input, double p,
+							 int32_t *train, AtenTensorHandle *ret0,
+							 AtenTensorHandle *ret1);
+
 #ifdef __cplusplus
 }
 #endif

@@ -77,6 +77,26 @@ static double draw_normal(const struct pb_draw *d)
 	return r * cos(theta) * d->to + d->from;
 }
 
+/* -log1p(-u) and not -log(u): u may be 0, but never 1. */
+static double draw_exponential(const struct pb_draw *d)
+{
+	return -1 / d->to * log1p(-uniform_double(0, 1));
+}
+
+static double draw_float(const struct pb_draw *d, int32_t dtype)
+{
+	switch (d->kind) {
+	case PB_DRAW_NORMAL:
+		return draw_normal(d);
+	case PB_DRAW_BERNOULLI:
+		return uniform_double(0, 1) < d->to;
+	case PB_DRAW_EXPONENTIAL:
+		return draw_exponential(d);
+	default:
+		return draw_uniform(d, dtype);
+	}
+}
+
 /* ---- a tensor, in the order of its memory ---- */
 
 static int store_int(char *p, int32_t dtype, int64_t v)
@@ -87,7 +107,7 @@ static int store_int(char *p, int32_t dtype, int64_t v)
 /* The usual ones without a conversion for every element. */
 static bool fill_contiguous(struct pb_rt_tensor *t, const struct pb_draw *d)
 {
-	if (!pb_rt_is_contiguous(t) || d->kind == PB_DRAW_NORMAL)
+	if (!pb_rt_is_contiguous(t))
 		return false;
 	if (d->kind == PB_DRAW_UNIFORM && t->dtype == PB_RT_F32)
 		for (int64_t i = 0; i < t->numel; i++)
@@ -117,10 +137,7 @@ static int fill_serial(struct pb_rt_tensor *t, const struct pb_draw *d)
 		char *p = (char *)pb_rt_data(t) + w.off[0] * size;
 		const int rc = d->kind == PB_DRAW_INT
 				       ? store_int(p, t->dtype, draw_int(d))
-				       : pb_store_scalar(p, t->dtype,
-							 d->kind == PB_DRAW_NORMAL
-								 ? draw_normal(d)
-								 : draw_uniform(d, t->dtype));
+				       : pb_store_scalar(p, t->dtype, draw_float(d, t->dtype));
 
 		if (rc)
 			return 1;
@@ -160,13 +177,40 @@ NORMAL_16(normal_16_f64, double, log, sqrt, cos, sin)
 FILL_NORMAL(fill_normal_f32, float, uniform_float(0, 1), normal_16_f32)
 FILL_NORMAL(fill_normal_f64, double, uniform_double(0, 1), normal_16_f64)
 
+static const char *const kernels[] = {
+	[PB_DRAW_UNIFORM] = "check_uniform_bounds",
+	[PB_DRAW_NORMAL] = "normal_kernel_cpu",
+	[PB_DRAW_EXPONENTIAL] = "exponential_cpu",
+};
+
+int pb_draw_bernoulli(struct pb_rt_tensor *t, const struct pb_rt_tensor *p)
+{
+	const int64_t size = (int64_t)pb_rt_dtype_size(t->dtype);
+	struct pb_walk w;
+
+	pb_walk_init(&w, t->ndim, t->sizes);
+	pb_walk_add(&w, t->strides);
+	pb_walk_add(&w, p->strides);
+	pb_walk_by_stride(&w);
+	for (; w.left; pb_walk_next(&w)) {
+		const bool one =
+			p->dtype == PB_RT_F64
+				? uniform_double(0, 1) < ((const double *)pb_rt_data(p))[w.off[1]]
+				: uniform_float(0, 1) < ((const float *)pb_rt_data(p))[w.off[1]];
+
+		if (pb_store_scalar((char *)pb_rt_data(t) + w.off[0] * size, t->dtype, one))
+			return 1;
+	}
+	return 0;
+}
+
 int pb_draw_fill(struct pb_rt_tensor *t, const struct pb_draw *d)
 {
+	if (d->kind == PB_DRAW_BERNOULLI)
+		return fill_serial(t, d);
 	if (d->kind != PB_DRAW_INT && t->dtype != PB_RT_F32 && t->dtype != PB_RT_F64 &&
 	    (d->kind == PB_DRAW_NORMAL || !pb_is_16bit(t->dtype)))
-		return pb_not_implemented(d->kind == PB_DRAW_NORMAL ? "normal_kernel_cpu"
-								    : "check_uniform_bounds",
-					  t->dtype);
+		return pb_not_implemented(kernels[d->kind], t->dtype);
 	if (d->kind != PB_DRAW_NORMAL || t->numel < 16 || !pb_rt_is_contiguous(t))
 		return fill_serial(t, d);
 	if (t->dtype == PB_RT_F32)

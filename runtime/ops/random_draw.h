@@ -5,7 +5,13 @@
 
 #include "runtime/tensor.h"
 
-enum pb_draw_kind { PB_DRAW_INT, PB_DRAW_UNIFORM, PB_DRAW_NORMAL };
+enum pb_draw_kind {
+	PB_DRAW_INT,
+	PB_DRAW_UNIFORM,
+	PB_DRAW_NORMAL,
+	PB_DRAW_BERNOULLI,   /* 1 with probability to, else 0 */
+	PB_DRAW_EXPONENTIAL, /* of rate to */
+};
 
 struct pb_draw {
 	enum pb_draw_kind kind;
@@ -16,6 +22,8 @@ struct pb_draw {
 
 /* In the order of the memory of @t. */
 int pb_draw_fill(struct pb_rt_tensor *t, const struct pb_draw *d);
+/* The same with probabilities from @p, which has the shape of @t and is float32 or float64. */
+int pb_draw_bernoulli(struct pb_rt_tensor *t, const struct pb_rt_tensor *p);
 /* Integers low .. high - 1 of a dtype, with PyTorch's checks. */
 int pb_draw_range(int64_t low, int64_t high, int32_t dtype, struct pb_draw *ret);
 
