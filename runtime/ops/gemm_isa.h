@@ -105,6 +105,9 @@ struct pb_gemm_isa {
 	/* The low byte of round(src[i] * inv_scale + zero), kept in [lo, hi]. */
 	void (*s8_quant)(uint8_t *dst, const float *src, float inv_scale, float zero, float lo,
 			 float hi, int64_t n);
+	/* nr[0] floats of 4-bit weights: dst[i] = ((src[i] >> shift & 15) - 8) * scale[i] + zero[i] */
+	void (*from_int4)(float *dst, const uint8_t *src, int shift, const float *scale,
+			  const float *zero);
 };
 
 extern const struct pb_gemm_isa pb_gemm_isa_sse;
