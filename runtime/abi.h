@@ -176,6 +176,10 @@ AOTITorchError aoti_torch_aten_full(const int64_t *size, int64_t size_len_, doub
 				    int32_t *dtype, int32_t *layout, int32_t *device,
 				    int32_t device_index_, int32_t *pin_memory,
 				    AtenTensorHandle *ret0);
+AOTITorchError aoti_torch_cpu__efficientzerotensor(const int64_t *size, int64_t size_len_,
+						   int32_t *dtype, int32_t *layout, int32_t *device,
+						   int32_t device_index_, int32_t *pin_memory,
+						   AtenTensorHandle *ret0);
 AOTITorchError aoti_torch_aten_narrow(AtenTensorHandle self, int64_t dim, int64_t start,
 				      int64_t length, AtenTensorHandle *ret0);
 AOTITorchError aoti_torch_aten_new_empty(AtenTensorHandle self, const int64_t *size,

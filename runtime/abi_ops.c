@@ -75,6 +75,16 @@ AOTITorchError aoti_torch_aten_new_empty(AtenTensorHandle self, const int64_t *s
 	return new_tensor(dtype ? *dtype : self->dtype, size, size_len_, layout, device, ret0);
 }
 
+/* PyTorch's has no memory until it is written to; nothing else tells it from other zeros. */
+AOTITorchError aoti_torch_cpu__efficientzerotensor(const int64_t *size, int64_t size_len_,
+						   int32_t *dtype, int32_t *layout, int32_t *device,
+						   int32_t device_index_, int32_t *pin_memory,
+						   AtenTensorHandle *ret0)
+{
+	return aoti_torch_aten_full(size, size_len_, 0, dtype, layout, device, device_index_,
+				    pin_memory, ret0);
+}
+
 AOTITorchError aoti_torch_aten_new_zeros(AtenTensorHandle self, const int64_t *size,
 					 int64_t size_len_, int32_t *dtype, int32_t *layout,
 					 int32_t *device, int32_t device_index_,

@@ -79,6 +79,16 @@ const void *pb_pack_constant(const struct AtenTensorOpaque *t, const struct pb_p
 void pb_gemm_widen(float *dst, const void *src, int32_t dtype, int64_t n);
 void pb_gemm_round(void *dst, int32_t dtype, const float *src, int64_t n);
 
+/* One number rounded to a 16-bit type, as float. */
+static inline float pb_gemm_rounded(float v, int32_t dtype)
+{
+	uint16_t narrow;
+
+	pb_gemm_round(&narrow, dtype, &v, 1);
+	pb_gemm_widen(&v, &narrow, dtype, 1);
+	return v;
+}
+
 struct pb_rt_cache_stats {
 	uint64_t entries;
 	uint64_t bytes;
