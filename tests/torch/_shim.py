@@ -59,7 +59,7 @@ def is_result(kind, name):
 def is_array(params, i):
     """A pointer whose length is the next parameter."""
     return (i + 1 < len(params) and "*" in params[i][0] and
-            bool(re.search(r"_len_?$|^num_indices$|_size$", params[i + 1][1])))
+            bool(re.search(r"_len_?$|^num_indices$|_metadata_size$", params[i + 1][1])))
 
 
 class Library:
@@ -129,7 +129,7 @@ class Call:
                 c_args.append(ctypes.byref(h))
             elif is_array(params, i):
                 value = args.pop(0)
-                c_args += self.array(kind, value)
+                c_args += self.array(kind, value, pname)
                 i += 1
             else:
                 c_args.append(self.scalar(kind, args.pop(0)))
@@ -167,7 +167,7 @@ class Call:
         self.handles.append(h)
         return h
 
-    def array(self, kind, value):
+    def array(self, kind, value, pname=""):
         n = 0 if value is None else len(value)
         length = ctypes.c_int64(n)
         if value is None:
@@ -182,6 +182,10 @@ class Call:
             a = (ctypes.c_int64 * max(n, 1))(*value)
         elif kind == "int32_t*":
             a = (ctypes.c_int32 * max(n, 1))(*value)
+        elif kind == "double**" and pname == "range":  # double[]?, not Scalar?[]
+            boxes = (ctypes.c_double * max(n, 1))(*value)
+            self.keep.append(boxes)
+            a = ctypes.pointer(ctypes.pointer(boxes))
         elif kind == "double**":
             boxes = [None if v is None else ctypes.c_double(v) for v in value]
             a = (ctypes.POINTER(ctypes.c_double) * max(n, 1))(*[None if b is None else ctypes.pointer(b) for b in boxes])

@@ -408,6 +408,14 @@ def randoms(p):
     p.compare("aoti_torch_cpu_rand_like", t, None, *none, None)
     p.compare("aoti_torch_cpu_randn_like", t, None, *none, None, tol=32)
     p.compare("aoti_torch_cpu_rand", size, None, *none)
+    t = draw(R.choice(FLOATS), shape(max_size=R.choice([3, 6])), overlap=False)
+    p.compare("aoti_torch_cpu_exponential", t, R.choice([1.0, 2.5, 0.0]), None, tol=4)
+    p.compare("aoti_torch_cpu_native_dropout", t, R.choice([0.0, 0.3, 1.0, 1.5]), R.choice([None, 0, 1, 1]), tol=1)
+    t = draw(R.choice(REAL), shape(max_size=R.choice([3, 6])), overlap=False)
+    p.compare("aoti_torch_cpu_bernoulli__float", t, R.choice([0.0, 0.3, 1.0, -0.1]), None)
+    probabilities = torch.rand(t.shape[R.randint(0, t.dim()):], generator=GEN).to(R.choice([f, torch.float64]))
+    p.compare("aoti_torch_cpu_bernoulli__Tensor", t, layout(probabilities), None)
+    p.compare("aoti_torch_cpu_rand", size, None, *none)
 
 
 def heavy(p):
@@ -588,7 +596,140 @@ def quantised(p):
                   R.choice([None, "relu"]), [], None, tol=tol, ints=1)
 
 
-FAMILIES = [quantised, fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+def weight_only(p):
+    dtype = R.choice([torch.float32, torch.bfloat16, torch.float16])
+    tol = {torch.float32: 300}.get(dtype, 8)
+    m, k, n, group = R.randint(0 if R.random() < 0.1 else 1, 9), R.choice([64, 128, 256]), 16 * R.randint(1, 9), R.choice([32, 64])
+    x = draw(dtype, [m, k], special=0).contiguous().clone()
+    w = torch.randint(0, 16, (n, k), dtype=torch.int32, generator=GEN)
+    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(w, 1)
+    sz = (torch.rand(k // group, n, 2, generator=GEN) * 0.1).to(dtype)
+    p.compare("aoti_torch_cpu__weight_int4pack_mm_cpu_tensor", x, packed, torch.tensor(group), sz, tol=tol)
+    k, n = 16 * R.randint(1, 6), 16 * R.randint(1, 6)
+    x = torch.randn(m, k, generator=GEN).to(dtype)
+    w = torch.randint(-128, 128, (n, k), dtype=torch.int8, generator=GEN)
+    p.compare("aoti_torch_cpu__weight_int8pack_mm", x, w, (torch.rand(n, generator=GEN) * 0.1).to(dtype), tol=tol)
+    dtype = R.choice([torch.float32, torch.float32, torch.bfloat16])
+    k, n = 64 * R.randint(1, 3), R.randint(1, 20)
+    block = R.choice([k, 32]) if dtype == torch.float32 else k
+    w = torch.randint(0, 256, (n, k // 2), dtype=torch.uint8, generator=GEN)
+    scales = torch.rand(n, k // block, generator=GEN) * 0.1
+    bias = maybe(torch.randn(n, generator=GEN))
+    p.compare("aoti_torch_cpu__dyn_quant_pack_4bit_weight", w, scales, bias, block, k, n)
+    packed = torch.cat([w.flatten().float(), scales.flatten()] + ([] if bias is None else [bias]))
+    x = draw(dtype, [max(m, 1), k], special=0).contiguous().clone()
+    p.compare("aoti_torch_cpu__dyn_quant_matmul_4bit", x, packed, block, k, n, tol=20 if dtype == torch.float32 else 2)
+
+
+def scaled_products(p):
+    m, k, n = R.randint(1, 9), 16 * R.randint(1, 3), 16 * R.randint(1, 3)
+    f8 = torch.float8_e4m3fn
+    a, b = torch.randn(m, k, generator=GEN).to(f8), torch.randn(n, k, generator=GEN).to(f8).t()
+    if R.random() < 0.5:
+        sa, sb = torch.rand(1, generator=GEN) + 0.5, torch.rand(1, generator=GEN) + 0.5
+    else:
+        sa, sb = torch.rand(m, 1, generator=GEN) + 0.5, torch.rand(1, n, generator=GEN) + 0.5
+    out = R.choice([torch.float32, torch.bfloat16])
+    tol = {torch.float32: 200}.get(out, 4)
+    bias = maybe(torch.randn(n, generator=GEN).to(out))
+    p.compare("aoti_torch_cpu__scaled_mm", a, b, sa, sb, bias, None, out, 0, tol=tol)
+    p.compare("aoti_torch_cpu__scaled_mm_out", torch.empty(m, n, dtype=out), a, b, sa, sb, bias, None, out, 0, tol=tol)
+    dtype = R.choice([torch.float32, torch.bfloat16, torch.float16])
+    tol = {torch.float32: 200}.get(dtype, 8)
+    g, k, n = R.randint(1, 4), 8 * R.randint(1, 4), 8 * R.randint(1, 3) + R.choice([0, 0, 3])
+    two_a, two_b = R.random() < 0.5, R.random() < 0.5
+    along = k if two_a and two_b else m if two_a else n
+    offs = torch.tensor(sorted(R.randint(0, along) for _ in range(g - 1)) + [along], dtype=torch.int32)
+    a = torch.randn(*([] if two_a else [g]), m, k, generator=GEN).to(dtype)
+    b = torch.randn(*([] if two_b else [g]), n, k, generator=GEN).to(dtype).transpose(-1, -2)
+    p.compare("aoti_torch_cpu__grouped_mm", a, b, offs if two_a or two_b else None, None, maybe(dtype), tol=tol)
+
+
+def norms(p):
+    t = draw(R.choice(FLOATS), shape(min_dims=1, empty=0.02))
+    n = R.randint(1, t.dim())
+    w = maybe(draw(t.dtype, list(t.shape[t.dim() - n:]), special=0))
+    p.compare("aoti_torch_cpu__fused_rms_norm", t, list(t.shape[t.dim() - n:]), w, maybe(1e-3), tol=(20, 20))
+
+
+def distances(p):
+    dtype = R.choice([torch.float32, torch.float64])
+    tol = {torch.float32: 20}.get(dtype, 100)
+    batch, m = shape(max_dims=2, max_size=3), R.randint(0 if R.random() < 0.05 else 1, 9)
+    norm = R.choice([0.0, 1.0, 2.0, 2.0, 3.5, float("inf")])
+    special = 0 if norm == float("inf") else 0.1  # whether a maximum is NaN depends on where in its vectors PyTorch has it
+    a = draw(dtype, batch + [R.randint(0 if R.random() < 0.05 else 1, 9), m], special=special)
+    b = draw(dtype, [1 if R.random() < 0.3 else x for x in batch[R.randint(0, len(batch)):]] + [R.randint(1, 9), m],
+             special=special)
+    p.compare("aoti_torch_cpu__cdist_forward", a, b, norm, R.choice([None, 2]), tol=tol)
+    p.compare("aoti_torch_cpu__pdist_forward", draw(dtype, [R.randint(0, 9), m], special=special), norm, tol=tol)
+    a, b = torch.randn(R.randint(20, 40), 5, generator=GEN), torch.randn(30, 5, generator=GEN)
+    p.compare("aoti_torch_cpu__cdist_forward", a, b, 2.0, R.choice([None, 0, 1, 2, 3]), tol=2000)
+    n = R.randint(2, 4)
+    full = [R.randint(1, 4) for _ in range(n)]
+    expands = [[d for d in range(n) if R.random() < 0.3] for _ in range(3)]
+    ts = [draw(dtype, [s for d, s in enumerate(full) if d not in e], special=0) for e in expands]
+    # Every dimension must be in one of them, and it sums none that is not.
+    if all(any(d not in e for e in expands) for d in range(n)):
+        sums = [d for d in range(n) if R.random() < 0.5]
+        p.compare("aoti_torch_cpu__trilinear", *ts, *expands, sums, R.randrange(n), tol=tol)
+
+
+def histograms(p):
+    dtype = R.choice([torch.float32, torch.float64])
+    t = draw(R.choice([dtype, dtype, torch.bfloat16, torch.int64]), shape(empty=0.03), special=R.choice([0, 0.02]))
+    lo, hi = R.choice([(0.0, 0.0), (-2.0, 2.0), (-1.0, 3.5), (0.0, 1.0), (3.0, 1.0)])
+    p.compare("aoti_torch_cpu_histc", t, R.choice([1, 4, 10, 0]), lo, hi, tol=1)
+    t = draw(dtype, shape(empty=0.03), special=0)
+    weight = maybe(draw(dtype, list(t.shape), special=0))
+    p.compare("aoti_torch_cpu_histogram_bin_ct", t, R.choice([1, 4, 10, 0]), R.choice([None, [-2.0, 2.0], [0.1, 1.7]]),
+              weight, R.randint(0, 1), tol=20)
+    d = R.randint(1, 3)
+    t = draw(dtype, shape(max_dims=2, min_dims=1, empty=0.03) + [d], special=0)
+    weight = maybe(draw(dtype, list(t.shape[:-1]), special=0))
+    p.compare("aoti_torch_cpu__histogramdd_from_bin_cts", t, [R.randint(1, 5) for _ in range(d)],
+              R.choice([None, [-2.0, 2.0] * d]), weight, R.randint(0, 1), tol=20)
+
+
+def segments(p):
+    dtype = R.choice([torch.float32, torch.float64])
+    lead, inner = shape(max_dims=1, max_size=3, empty=0), shape(max_dims=2, max_size=3, empty=0)
+    size, count, rows = R.randint(1, 8), R.randint(1, 4), 1
+    for s in lead:
+        rows *= s
+    cuts = [sorted(R.randint(0, size) for _ in range(count - 1)) for _ in range(rows)]
+    offsets = torch.tensor([[0] + c + [size] for c in cuts]).reshape(lead + [count + 1])
+    lengths = offsets.diff(dim=-1)
+    if R.random() < 0.05:
+        lengths = lengths + 1
+    data = torch.empty(lead + [size] + inner, dtype=dtype).copy_(draw(dtype, lead + [size] + inner))
+    index = R.choice([torch.int64, torch.int32])
+    kind = R.choice(["max", "mean", "min", "sum", "prod"])
+    initial = maybe(R.choice([0.5, 2.0]))
+    p.compare("aoti_torch_cpu_segment_reduce", data, kind, lengths.to(index), None, None, len(lead), 0, initial, tol=4)
+    p.compare("aoti_torch_cpu_segment_reduce", data, kind, None, None, offsets.to(index), len(lead), 0, initial, tol=4)
+
+
+def samplers(p):
+    dtype = R.choice([torch.float32, torch.float64])
+    x = draw(dtype, [R.randint(1, 2), R.randint(1, 3)] + [R.randint(1, 4) for _ in range(3)], special=0.01)
+    grid = draw(dtype, [x.shape[0]] + [R.randint(1, 3) for _ in range(3)] + [3], special=0)
+    if R.random() < 0.7:
+        grid = grid / 2
+    # Where a coordinate is NaN, what PyTorch reads is not defined.
+    p.compare("aoti_torch_cpu_grid_sampler_3d", x, grid, R.randint(0, 1), R.randint(0, 2), R.randint(0, 1), tol=20)
+    for nd in (2, 3):
+        dtype = R.choice(FLOATS)
+        x = draw(dtype, ([R.randint(1, 2)] if R.random() < 0.7 else []) + [R.randint(1, 3)] +
+                 [R.randint(3, 7) for _ in range(nd)])
+        kernel = [R.randint(1, 3) for _ in range(nd)]
+        out = [R.randint(1, s - k + 1 + (R.random() < 0.03)) for s, k in zip(x.shape[-nd:], kernel)]
+        n = x.shape[0] if x.dim() == nd + 2 else 1
+        samples = torch.rand(n, x.shape[-nd - 1], nd, generator=GEN).to(dtype)
+        p.compare(f"aoti_torch_cpu_fractional_max_pool{nd}d", x, kernel, out, samples)
+
+
+FAMILIES = [weight_only, scaled_products, norms, distances, histograms, segments, samplers, quantised, fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():
