@@ -729,7 +729,46 @@ def samplers(p):
         p.compare(f"aoti_torch_cpu_fractional_max_pool{nd}d", x, kernel, out, samples)
 
 
-FAMILIES = [weight_only, scaled_products, norms, distances, histograms, segments, samplers, quantised, fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
+def matrices(*sizes, dtype):
+    """Numbers away from zero on the diagonal, so that no solution is a matter of rounding."""
+    t = torch.randn(*sizes, generator=GEN, dtype=torch.float64)
+    if dtype.is_complex:
+        t = torch.complex(t, torch.randn(*sizes, generator=GEN, dtype=torch.float64))
+    if len(sizes) > 1:
+        t = t + 3 * torch.eye(*sizes[-2:], dtype=torch.float64)
+    return layout(t.to(dtype), overlap=False)
+
+
+def linear_algebra(p):
+    dtype = R.choice(FLOATS[:2] + COMPLEX)
+    tol = 1000 if dtype in (torch.float32, torch.complex64) else 10000
+    batch, n, k = shape(max_dims=2, max_size=3), R.randint(0 if R.random() < 0.05 else 1, 6), R.randint(1, 4)
+    if R.random() < 0.03:
+        a, b = matrices(*batch, n, n + 1, dtype=dtype), matrices(*batch, n, k, dtype=dtype)
+    else:
+        a, b = matrices(*batch, n, n, dtype=dtype), matrices(*batch[R.randint(0, len(batch)):], n, k, dtype=dtype)
+    flag = [R.randint(0, 1) for _ in range(3)]
+    p.compare("aoti_torch_cpu_triangular_solve", b, a, *flag, tol=tol)
+    p.compare("aoti_torch_cpu_cholesky_solve", b, a, flag[0], tol=tol)
+    if R.random() < 0.05 and a.numel():
+        a = a.clone()
+        a.diagonal(dim1=-2, dim2=-1)[..., 0] = 0
+    if a.shape[-1] == a.shape[-2]:  # a real diagonal, as a factor's is: which part of another LAPACK looks at is its own
+        d = a.diagonal(dim1=-2, dim2=-1)
+        a = a - torch.diag_embed(d) + torch.diag_embed(d.real.to(dtype) if dtype.is_complex else d)
+    p.compare("aoti_torch_cpu_cholesky_inverse", a, flag[0], tol=tol)
+    m = R.randint(1, 6)
+    a = matrices(*batch, m, max(n, 1), dtype=dtype)
+    p.compare("aoti_torch_cpu_geqrf", a, tol=(tol, tol))
+    qr, tau = torch.geqrf(a)
+    left = flag[1]
+    c = matrices(*batch, m, k, dtype=dtype) if left else matrices(*batch, k, m, dtype=dtype)
+    p.compare("aoti_torch_cpu_ormqr", qr, tau, c, left, flag[2], tol=tol)
+    lu, pivots = torch.linalg.lu_factor(a)
+    p.compare("aoti_torch_cpu_lu_unpack", lu, pivots, R.random() < 0.8, R.random() < 0.8)
+
+
+FAMILIES = [linear_algebra, weight_only, scaled_products, norms, distances, histograms, segments, samplers, quantised, fused_linears, fused_convs, ffts, reductions, heavy, randoms, bags, index_reduces, pools, views, joins, pointwise, searches, scans, sorts, indexing, scatters, positions]
 
 
 def main():
