@@ -12,19 +12,28 @@
 
 #include "runtime/convert.h"
 #include "runtime/hooks.h"
+#include "runtime/ops/distance.h"
 #include "runtime/ops/embedding.h"
 #include "runtime/ops/fft.h"
+#include "runtime/ops/fused.h"
+#include "runtime/ops/histogram.h"
 #include "runtime/ops/index.h"
 #include "runtime/ops/join.h"
+#include "runtime/ops/linalg.h"
 #include "runtime/ops/nonzero.h"
+#include "runtime/ops/norm.h"
 #include "runtime/ops/pointwise.h"
 #include "runtime/ops/pool.h"
+#include "runtime/ops/quant.h"
 #include "runtime/ops/reduce.h"
+#include "runtime/ops/sampler.h"
+#include "runtime/ops/scaled_mm.h"
 #include "runtime/ops/scan.h"
 #include "runtime/ops/scatter.h"
 #include "runtime/ops/search.h"
 #include "runtime/ops/sort.h"
 #include "runtime/ops/views.h"
+#include "runtime/ops/weight_only.h"
 #include "runtime/tensor.h"
 
 static bool is_complex(int32_t dtype)
@@ -88,6 +97,16 @@ static __attribute__((unused)) struct pb_rt_tensor *alias(const struct pb_rt_ten
 	return t;
 }
 
+/* As a weight that was in oneDNN's layout. */
+static struct pb_rt_tensor *frozen(struct pb_rt_tensor *t)
+{
+	t->layout = 3;
+	return t;
+}
+
+/* By how much integers may differ that were rounded from numbers which may differ a little. */
+static double int_slack;
+
 static double unit_of(int32_t dtype)
 {
 	switch (dtype) {
@@ -104,6 +123,11 @@ static double unit_of(int32_t dtype)
 	default:
 		return 0;
 	}
+}
+
+static bool is_int(int32_t dtype)
+{
+	return dtype <= PB_RT_I64;
 }
 
 static bool alike(double got, double want, double tolerance)
@@ -129,7 +153,8 @@ static void contents(const struct pb_rt_tensor *t, const double *values, double 
 					      offset_of(t, i) * (int64_t)pb_rt_dtype_size(t->dtype),
 				      t->dtype, 1, 1));
 		for (int k = 0; k < parts; k++)
-			if (!alike(got[k], values[i * parts + k], tol * unit_of(t->dtype)))
+			if (!alike(got[k], values[i * parts + k],
+				   is_int(t->dtype) ? int_slack : tol * unit_of(t->dtype)))
 				fail_msg("element %lld: got %.9g, want %.9g", (long long)i, got[k],
 					 values[i * parts + k]);
 	}
