@@ -20,6 +20,8 @@
 #define MAXR 6
 #define HAVE_F16C 1
 #define MADD(a, b) ((vi)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#define FROM_U8(p) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define FROM_S8(p) _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
 #include "runtime/ops/gemm_kernel.inc"
 
 #if defined(__clang__)

@@ -22,6 +22,8 @@
 #define MAXR 12
 #define HAVE_F16C 1
 #define MADD(a, b) ((vi)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
+#define FROM_U8(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define FROM_S8(p) _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))
 #include "runtime/ops/gemm_kernel.inc"
 
 #if defined(__clang__)

@@ -105,9 +105,21 @@ struct pb_gemm_isa {
 	/* The low byte of round(src[i] * inv_scale + zero), kept in [lo, hi]. */
 	void (*s8_quant)(uint8_t *dst, const float *src, float inv_scale, float zero, float lo,
 			 float hi, int64_t n);
-	/* nr[0] floats of 4-bit weights: dst[i] = ((src[i] >> shift & 15) - 8) * scale[i] + zero[i] */
+	/* nr[0] floats of 4-bit weights: dst[i] = ((src[i] >> shift & 15) - 8) * scale[i] + zero[i]
+	 */
 	void (*from_int4)(float *dst, const uint8_t *src, int shift, const float *scale,
 			  const float *zero);
+	/* acc[c] = sum over t of w[t][c] * x[t][c] */
+	void (*s8_taps)(int32_t *acc, const uint8_t *const *x, const int8_t *const *w, int64_t taps,
+			int64_t n);
+	/* ret[r] = sum of a[r][i] * w[i]; rows <= 4 */
+	void (*dot_s8)(float *ret, const float *a, int64_t a_row, int64_t rows, const int8_t *w,
+		       int64_t k);
+	/* c[r] += a[r] times a group of rows of 4-bit weights, as from_int4 widens them; rows <= 4
+	 */
+	void (*int4_group)(float *c, const float *a, int64_t a_row, int64_t rows,
+			   const uint8_t *src, int64_t src_row, int shift, const float *scale,
+			   const float *zero, int64_t group);
 };
 
 extern const struct pb_gemm_isa pb_gemm_isa_sse;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Products of 8-bit integers, summed exactly in 32 bits: quantised linear layers and convolutions.
- * Rows of A are made by the caller as 16-bit numbers, a few at a time; what becomes of the sums is
- * the caller's too.
+ * Products of 8-bit integers, unsigned ones by signed ones, summed exactly in 32 bits: quantised
+ * linear layers and convolutions. Rows of A are made by the caller, a few at a time; what becomes
+ * of the sums is the caller's too.
  */
 #ifndef PT2BOX_RUNTIME_OPS_GEMM_S8_H
 #define PT2BOX_RUNTIME_OPS_GEMM_S8_H
@@ -14,7 +14,7 @@ struct pb_gemm_s8 {
 	int64_t m, n, k;
 	const void *b; /* from pb_gemm_s8_pack() */
 	/* Writes rows [row, row + rows) of A; row i at dst + i * stride. */
-	void (*fill)(const void *ctx, int64_t row, int64_t rows, int16_t *dst, int64_t stride);
+	void (*fill)(const void *ctx, int64_t row, int64_t rows, uint8_t *dst, int64_t stride);
 	/* Takes the sums of these rows and columns; @tmp has room for @cols floats. */
 	void (*finish)(const void *ctx, int64_t row, int64_t rows, int64_t col, int64_t cols,
 		       const int32_t *acc, int64_t stride, float *tmp);

@@ -20,6 +20,8 @@
 #define MAXR 4
 
 #define MADD(a, b) ((vi)_mm_madd_epi16((__m128i)(a), (__m128i)(b)))
+#define FROM_U8(p) _mm_cvtepu8_epi32(_mm_loadu_si32(p))
+#define FROM_S8(p) _mm_cvtepi8_epi32(_mm_loadu_si32(p))
 #include "runtime/ops/gemm_kernel.inc"
 
 #if defined(__clang__)

@@ -92,9 +92,9 @@ int pb_quant_init(struct pb_quant *q, int64_t n)
 	if (q->x_zero && q->x_zero->numel &&
 	    pb_rt_convert(&zero, PB_RT_I64, 1, pb_rt_data(q->x_zero), q->x_zero->dtype, 1, 1))
 		return 1;
-	if (zero < -128 || zero > 255)
-		return pb_rt_fail("%s: the zero point %lld is no 8-bit integer", q->op,
-				  (long long)zero);
+	if (q->x->dtype == PB_RT_U8 ? zero < 0 || zero > 255 : zero < -128 || zero > 127)
+		return pb_rt_fail("%s: the zero point %lld is no %s", q->op, (long long)zero,
+				  pb_rt_dtype_name(q->x->dtype));
 	q->zero = (int32_t)zero;
 	q->scale = pb_rt_scratch((size_t)(n + 1) * 3 * sizeof(float));
 	if (!q->scale)

@@ -87,55 +87,77 @@ static struct pb_rt_tensor *dense(const struct pb_rt_tensor *x, int32_t dtype, i
 
 /* ---- rows of input ---- */
 
-struct tap {
-	int64_t d, h, w;
+/* Where the first tap of an output position reads: batch, depth, height, width. */
+struct origin {
+	int64_t n, d, h, w;
 };
 
-static struct tap tap_of(const struct conv *c, int64_t t)
+static struct origin origin_of(const struct conv *c, int64_t row)
 {
-	return (struct tap){t / (c->kernel[1] * c->kernel[2]), t / c->kernel[2] % c->kernel[1],
-			    t % c->kernel[2]};
+	const int64_t plane = row / c->out[2], volume = plane / c->out[1];
+
+	return (struct origin){volume / c->out[0], volume % c->out[0] * c->stride[0] - c->pad[0],
+			       plane % c->out[1] * c->stride[1] - c->pad[1],
+			       row % c->out[2] * c->stride[2] - c->pad[2]};
 }
 
-/* All channels where tap @t of output position @row reads, or NULL outside the input. */
-static const uint8_t *pixel(const struct conv *c, int64_t row, int64_t t)
+/* The line of input that taps (kd, kh, ...) read from, or NULL outside the input. */
+static const uint8_t *line(const struct conv *c, const struct origin *o, int64_t kd, int64_t kh)
 {
-	const struct tap k = tap_of(c, t);
-	const int64_t ow = row % c->out[2], oh = row / c->out[2] % c->out[1];
-	const int64_t od = row / (c->out[2] * c->out[1]) % c->out[0];
-	const int64_t n = row / (c->out[2] * c->out[1] * c->out[0]);
-	const int64_t d = od * c->stride[0] - c->pad[0] + k.d * c->dilation[0];
-	const int64_t h = oh * c->stride[1] - c->pad[1] + k.h * c->dilation[1];
-	const int64_t w = ow * c->stride[2] - c->pad[2] + k.w * c->dilation[2];
+	const int64_t d = o->d + kd * c->dilation[0], h = o->h + kh * c->dilation[1];
 
-	if (d < 0 || d >= c->in[0] || h < 0 || h >= c->in[1] || w < 0 || w >= c->in[2])
+	if (d < 0 || d >= c->in[0] || h < 0 || h >= c->in[1])
 		return NULL;
-	return c->x +
-	       (((n * c->in[0] + d) * c->in[1] + h) * c->in[2] + w) * c->icg * c->lists.groups;
+	return c->x + ((o->n * c->in[0] + d) * c->in[1] + h) * c->in[2] * c->icg * c->lists.groups;
 }
 
-static void widen(int16_t *dst, const uint8_t *src, int64_t n)
+/* All channels that tap @kw along a line reads, or NULL. */
+static const uint8_t *pixel(const struct conv *c, const struct origin *o, const uint8_t *from,
+			    int64_t kw)
 {
-	for (int64_t i = 0; i < n; i++)
-		dst[i] = src[i];
+	const int64_t w = o->w + kw * c->dilation[2];
+
+	return from && w >= 0 && w < c->in[2] ? from + w * c->icg * c->lists.groups : NULL;
 }
 
-static void fill(const void *ctx, int64_t row, int64_t rows, int16_t *dst, int64_t stride)
+/* Taps along a line that lie side by side, all inside: one copy. */
+static bool is_run(const struct conv *c, const struct origin *o, const uint8_t *from)
+{
+	return from && c->lists.groups == 1 && c->dilation[2] == 1 && o->w >= 0 &&
+	       o->w + c->kernel[2] <= c->in[2];
+}
+
+static uint8_t *fill_line(const struct conv *c, const struct origin *o, const uint8_t *from,
+			  uint8_t *to)
+{
+	if (is_run(c, o, from)) {
+		const size_t bytes = (size_t)(c->kernel[2] * c->icg);
+
+		memcpy(to, from + o->w * c->icg, bytes);
+		return to + bytes;
+	}
+	for (int64_t kw = 0; kw < c->kernel[2]; kw++, to += c->icg) {
+		const uint8_t *p = pixel(c, o, from, kw);
+
+		if (p)
+			memcpy(to, p + c->group * c->icg, (size_t)c->icg);
+		else
+			memset(to, c->q.zero, (size_t)c->icg);
+	}
+	return to;
+}
+
+static void fill(const void *ctx, int64_t row, int64_t rows, uint8_t *dst, int64_t stride)
 {
 	const struct conv *c = (const struct conv *)((const char *)ctx - offsetof(struct conv, q));
 
 	for (int64_t i = 0; i < rows; i++) {
-		int16_t *to = dst + i * stride;
+		const struct origin o = origin_of(c, row + i);
+		uint8_t *to = dst + i * stride;
 
-		for (int64_t t = 0; t < c->taps; t++, to += c->icg) {
-			const uint8_t *p = pixel(c, row + i, t);
-
-			if (p)
-				widen(to, p + c->group * c->icg, c->icg);
-			else
-				for (int64_t k = 0; k < c->icg; k++)
-					to[k] = (int16_t)c->q.zero;
-		}
+		for (int64_t kd = 0; kd < c->kernel[0]; kd++)
+			for (int64_t kh = 0; kh < c->kernel[1]; kh++)
+				to = fill_line(c, &o, line(c, &o, kd, kh), to);
 	}
 }
 
@@ -208,41 +230,45 @@ static int products(struct conv *c, const struct pb_rt_tensor *w, int64_t positi
 
 /* ---- one channel a group ---- */
 
+/* Rows of pointers of one thread, and its sums: channels, and as many floats. */
 struct depthwise {
 	struct conv *c;
-	const int8_t *w; /* [taps][channels] */
+	const int8_t **w;     /* [taps]: rows of channels */
+	const uint8_t **x;    /* the same for each thread */
+	const uint8_t *zeros; /* a row of zero points */
 	int64_t positions, part;
-	int32_t *acc; /* of one thread: channels, and as many floats */
+	int32_t *acc;
 };
 
-static void depthwise_row(const struct depthwise *d, int64_t row, int32_t *acc)
+/* What each tap of output position @row reads. */
+static void set_taps(const struct depthwise *d, int64_t row, const uint8_t **x)
 {
 	const struct conv *c = d->c;
-	const int64_t n = c->q.n;
+	const struct origin o = origin_of(c, row);
 
-	memset(acc, 0, (size_t)n * sizeof(*acc));
-	for (int64_t t = 0; t < c->taps; t++) {
-		const uint8_t *p = pixel(c, row, t);
-		const int8_t *w = d->w + t * n;
+	for (int64_t kd = 0; kd < c->kernel[0]; kd++)
+		for (int64_t kh = 0; kh < c->kernel[1]; kh++) {
+			const uint8_t *from = line(c, &o, kd, kh);
 
-		if (!p)
-			for (int64_t i = 0; i < n; i++)
-				acc[i] += c->q.zero * w[i];
-		else
-			for (int64_t i = 0; i < n; i++)
-				acc[i] += p[i] * w[i];
-	}
+			for (int64_t kw = 0; kw < c->kernel[2]; kw++, x++) {
+				*x = pixel(c, &o, from, kw);
+				*x = *x ? *x : d->zeros;
+			}
+		}
 }
 
 static void depthwise_part(void *arg, int part)
 {
 	const struct depthwise *d = arg;
-	const int64_t n = d->c->q.n, begin = part * d->part;
+	const struct conv *c = d->c;
+	const int64_t n = c->q.n, begin = part * d->part;
+	const uint8_t **x = d->x + part * c->taps;
 	int32_t *acc = d->acc + 2 * n * part;
 
 	for (int64_t r = begin; r < begin + d->part && r < d->positions; r++) {
-		depthwise_row(d, r, acc);
-		pb_quant_finish(&d->c->q, r, 1, 0, n, acc, n, (float *)(acc + n));
+		set_taps(d, r, x);
+		pb_gemm_isa()->s8_taps(acc, x, d->w, c->taps, n);
+		pb_quant_finish(&c->q, r, 1, 0, n, acc, n, (float *)(acc + n));
 	}
 }
 
@@ -263,18 +289,26 @@ static int depthwise(struct conv *c, const struct pb_rt_tensor *w, int64_t posit
 {
 	const int64_t n = c->q.n;
 	const int threads = pb_parallel_threads(2.0 * (double)(positions * n * c->taps));
+	const size_t pointers = (size_t)(c->taps * (threads + 1)) * sizeof(void *);
 	const size_t acc = (size_t)(2 * n * threads) * sizeof(int32_t);
-	char *scratch = pb_rt_scratch(acc + (size_t)n * sizeof(int32_t) + (size_t)(n * c->taps));
-	struct depthwise d = {c, NULL, positions, (positions + threads - 1) / threads,
-			      (int32_t *)scratch};
-	int32_t *sums = (int32_t *)(scratch + acc);
+	char *scratch = pb_rt_scratch(pointers + acc + (size_t)n * sizeof(int32_t) +
+				      (size_t)(n * (c->taps + 1)));
+	struct depthwise d = {.c = c, .positions = positions};
+	int32_t *sums = (int32_t *)(scratch + pointers + acc);
 	int8_t *taps = (int8_t *)(sums + n);
 
 	if (!scratch)
 		return 1;
+	d.part = (positions + threads - 1) / threads;
+	d.w = (const int8_t **)scratch;
+	d.x = (const uint8_t **)scratch + c->taps;
+	d.acc = (int32_t *)(scratch + pointers);
+	d.zeros = (const uint8_t *)(taps + n * c->taps);
+	memset(taps + n * c->taps, c->q.zero, (size_t)n);
+	for (int64_t t = 0; t < c->taps; t++)
+		d.w[t] = taps + t * n;
 	transpose_taps(c, w, taps, sums);
 	pb_quant_correct(&c->q, 0, sums, n);
-	d.w = taps;
 	pb_parallel(threads, depthwise_part, &d);
 	pb_rt_scratch_free(scratch);
 	return 0;

@@ -13,21 +13,21 @@ struct linear {
 	int64_t k;
 };
 
-static void fill(const void *ctx, int64_t row, int64_t rows, int16_t *dst, int64_t stride)
+/* Signed bytes become unsigned ones that are larger by 128, as the zero point is then. */
+static void fill(const void *ctx, int64_t row, int64_t rows, uint8_t *dst, int64_t stride)
 {
 	const struct linear *l =
 		(const struct linear *)((const char *)ctx - offsetof(struct linear, q));
+	const uint8_t flip = l->q.x->dtype == PB_RT_I8 ? 0x80 : 0;
 
 	for (int64_t i = 0; i < rows; i++) {
 		const uint8_t *src = (const uint8_t *)l->x + (row + i) * l->k;
-		int16_t *to = dst + i * stride;
 
-		if (l->q.x->dtype == PB_RT_U8)
-			for (int64_t p = 0; p < l->k; p++)
-				to[p] = src[p];
+		if (!flip)
+			memcpy(dst + i * stride, src, (size_t)l->k);
 		else
 			for (int64_t p = 0; p < l->k; p++)
-				to[p] = (int8_t)src[p];
+				dst[i * stride + p] = src[p] ^ flip;
 	}
 }
 
@@ -111,6 +111,7 @@ static int linear(struct linear *l, AtenTensorHandle *ret0)
 	memcpy(sizes, x->sizes, sizeof(sizes));
 	sizes[x->ndim - 1] = w->sizes[1];
 	rc = pb_quant_init(&l->q, w->sizes[1]);
+	l->q.zero += x->dtype == PB_RT_I8 ? 128 : 0;
 	if (!rc) {
 		out = pb_rt_empty(pb_quant_out_dtype(&l->q), x->ndim, sizes, NULL);
 		rc = !out || pb_quant_other(&l->q, out) || (out->numel && compute(l, out));

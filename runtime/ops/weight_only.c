@@ -6,6 +6,8 @@
  */
 #include "runtime/ops/weight_only.h"
 
+#include <string.h>
+
 #include "runtime/ops/gemm.h"
 #include "runtime/ops/layout.h"
 #include "runtime/tensor.h"
@@ -49,6 +51,32 @@ static int check_float(const char *op, const struct pb_rt_tensor *a)
 		return 0;
 	return pb_rt_fail("%s : expect A to be either 32-bit or 16-bit float tensor, not %s", op,
 			  pb_rt_dtype_name(a->dtype));
+}
+
+/* Fewer rows than this make panels not worthwhile. */
+#define FEW_ROWS 4
+
+/* The same without panels: @part adds the products of rows (contiguous floats) to zeros. */
+static int few_rows(const struct pb_rt_tensor *a, int64_t n,
+		    void (*part)(const void *ctx, const float *a, int64_t rows, float *y),
+		    const void *ctx, const float *scale, struct pb_rt_tensor *out)
+{
+	struct pb_rt_tensor *x = pb_clone_as(a, PB_RT_F32);
+	struct pb_rt_tensor *y = pb_rt_empty(PB_RT_F32, 2, out->sizes, NULL);
+	int rc = !x || !y;
+
+	if (!rc) {
+		float *v = pb_rt_data(y);
+
+		memset(v, 0, (size_t)y->numel * sizeof(float));
+		part(ctx, pb_rt_data(x), a->sizes[0], v);
+		for (int64_t i = 0; i < y->numel && scale; i++)
+			v[i] *= scale[i % n];
+		rc = pb_rt_copy(out, y);
+	}
+	pb_rt_delete(x);
+	pb_rt_delete(y);
+	return rc;
 }
 
 /* ---- 4 bits ---- */
@@ -115,6 +143,41 @@ static void int4_pack(const void *ctx, int64_t k0, int64_t kc, int64_t j0, int64
 
 	for (int64_t j = 0; j < nc; j += nr)
 		int4_panel(w, k0, kc, j0 + j, nc - j < nr ? nc - j : nr, (float *)dst + j * kc);
+}
+
+/* Panel by panel: whole half blocks by the kernel, the rest one by one. */
+static void int4_few_rows(const void *ctx, const float *a, int64_t rows, float *y)
+{
+	const struct int4 *w = ctx;
+	const struct pb_gemm_isa *isa = pb_gemm_isa();
+	const int nr = isa->nr[0];
+	float panel[FEW_ROWS * 64];
+
+	for (int64_t j = 0; j < w->n; j += nr) {
+		const int64_t nv = w->n - j < nr ? w->n - j : nr, first = j / w->block * w->block;
+		const bool whole = is_half_block(w, j, nv) && nv == nr;
+
+		memset(panel, 0, sizeof(panel));
+		for (int64_t k = 0; k < w->k && whole; k += w->group)
+			isa->int4_group(panel, a + k, w->k, rows,
+					w->w + first * w->k / 2 + k * (w->block / 2), w->block / 2,
+					j == first ? 0 : 4, w->scale + k / w->group * w->n + j,
+					w->zero + k / w->group * w->n + j, w->group);
+		for (int64_t k = 0; k < w->k && !whole; k++) {
+			const int64_t g = k / w->group * w->n + j;
+
+			for (int64_t i = 0; i < nv; i++) {
+				const float v =
+					((float)int4_at(w, k, j + i) - 8) * w->scale[g + i] +
+					w->zero[g + i];
+
+				for (int64_t r = 0; r < rows; r++)
+					panel[r * nr + i] += a[r * w->k + k] * v;
+			}
+		}
+		for (int64_t r = 0; r < rows; r++)
+			memcpy(y + r * w->n + j, panel + r * nr, (size_t)nv * sizeof(float));
+	}
 }
 
 static int int4_group(const struct pb_rt_tensor *t, int64_t *ret)
@@ -195,7 +258,11 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu__weight_int4pack_mm_cpu_tensor(
 	b.scale = split;
 	b.zero = split + qScaleAndZeros->numel / 2;
 	out = pb_rt_empty(X->dtype, 2, (int64_t[]){X->sizes[0], b.n}, NULL);
-	rc = !out || (out->numel && product(X, b.n, int4_pack, &b, NULL, out));
+	rc = !out;
+	if (!rc && out->numel && X->sizes[0] <= FEW_ROWS)
+		rc = few_rows(X, b.n, int4_few_rows, &b, NULL, out);
+	else if (!rc && out->numel)
+		rc = product(X, b.n, int4_pack, &b, NULL, out);
 	pb_rt_scratch_free(split);
 	if (rc)
 		pb_rt_delete(out);
@@ -208,10 +275,11 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu__weight_int4pack_mm_cpu_tensor(
 
 struct int8 {
 	const int8_t *w; /* [n][k] */
-	int64_t k;
+	int64_t k, n;
 };
 
-#define STRIP 256
+#define STRIP 64
+#define MAX_NR 32
 
 /* Rows of weights are columns of the panel: widened, then turned. */
 static void int8_panel(const struct int8 *w, int64_t k0, int64_t kc, int64_t j0, int64_t nv,
@@ -219,19 +287,31 @@ static void int8_panel(const struct int8 *w, int64_t k0, int64_t kc, int64_t j0,
 {
 	const struct pb_gemm_isa *isa = pb_gemm_isa();
 	const int nr = isa->nr[0];
-	float strip[STRIP];
+	float strips[MAX_NR * STRIP];
 
-	for (int64_t j = 0; j < nr; j++) {
-		const int8_t *src = w->w + (j0 + j) * w->k + k0;
+	for (int64_t p = 0; p < kc; p += STRIP) {
+		const int64_t n = kc - p < STRIP ? kc - p : STRIP;
 
-		for (int64_t p = 0; p < kc; p += STRIP) {
-			const int64_t n = kc - p < STRIP ? kc - p : STRIP;
+		for (int64_t j = 0; j < nr; j++) {
+			const int8_t *src = w->w + (j0 + (j < nv ? j : 0)) * w->k + k0 + p;
+			float *to = strips + j * STRIP;
 
 			for (int64_t i = 0; i < n; i++)
-				strip[i] = j < nv ? src[p + i] : 0;
-			for (int64_t i = 0; i < n; i++)
-				dst[(p + i) * nr + j] = strip[i];
+				to[i] = j < nv ? src[i] : 0;
 		}
+		isa->transpose(dst + p * nr, nr, strips, STRIP, nr, n);
+	}
+}
+
+static void int8_few_rows(const void *ctx, const float *a, int64_t rows, float *y)
+{
+	const struct int8 *w = ctx;
+	float sums[FEW_ROWS];
+
+	for (int64_t j = 0; j < w->n; j++) {
+		pb_gemm_isa()->dot_s8(sums, a, w->k, rows, w->w + j * w->k, w->k);
+		for (int64_t r = 0; r < rows; r++)
+			y[r * w->n + j] = sums[r];
 	}
 }
 
@@ -274,9 +354,11 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu__weight_int8pack_mm(AtenTensorHandle s
 	out = pb_rt_empty(self->dtype, 2, (int64_t[]){self->sizes[0], mat2->sizes[0]}, NULL);
 	rc = !w || !s || !out;
 	if (!rc && out->numel) {
-		const struct int8 b = {pb_rt_data(w), w->sizes[1]};
+		const struct int8 b = {pb_rt_data(w), w->sizes[1], w->sizes[0]};
 
-		rc = product(self, w->sizes[0], int8_pack, &b, pb_rt_data(s), out);
+		rc = self->sizes[0] <= FEW_ROWS
+			     ? few_rows(self, b.n, int8_few_rows, &b, pb_rt_data(s), out)
+			     : product(self, b.n, int8_pack, &b, pb_rt_data(s), out);
 	}
 	pb_rt_delete(w);
 	pb_rt_delete(s);
