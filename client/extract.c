@@ -66,7 +66,8 @@ static pb_status make_one(const struct pb_constant *c, uint8_t *base, uint64_t c
 		return st;
 	if (c->storage_offset < 0 ||
 	    !pb_mul_u64((uint64_t)c->storage_offset, pt2box_dtype_size(c->dtype), &skip) ||
-	    !pb_span_fits(skip, bytes, c->data_size) || !pb_span_fits(c->blob_offset, c->data_size, const_bytes)) {
+	    !pb_span_fits(skip, bytes, c->data_size) || !pb_span_fits(c->blob_offset, c->data_size, const_bytes) ||
+	    (bytes && c->blob_offset % pt2box_dtype_size(c->dtype))) {
 		free(t);
 		return pb_error_set(err, PT2BOX_PROTOCOL, "the package's constant \"%.200s\" does not lie in its bytes",
 				    c->fqn);

@@ -562,6 +562,8 @@ static void test_lies(void **state)
 	refused_values(v, PT2BOX_PROTOCOL);
 	declared[1].blob_offset = UINT64_MAX - 8;
 	refused_values(v, PT2BOX_PROTOCOL);
+	declared[1].blob_offset = 68; /* of eight bytes each: an odd place */
+	refused_values(v, PT2BOX_PROTOCOL);
 	declared[1] = kept;
 	declared[1].storage_offset = 2;
 	refused_values(v, PT2BOX_PROTOCOL);
