@@ -47,6 +47,7 @@ struct spawner {
 	struct child child[CHILDREN_MAX];
 	struct child *spare; /* an intake that waits for a job; NULL: none */
 	int spare_sock;
+	bool repeats; /* a second job of a kind that is asked for again and again */
 	struct pb_rx rx;
 };
 
@@ -251,8 +252,8 @@ static struct child *give_spare(struct spawner *s, const struct job *j)
 }
 
 /*
- * @again: jobs of this kind come one after the other: the next one shall find a process that is ready, made when this one has
- * ended, which needs the CPU. No control group, which takes 10 ms to join: its filter lets an intake start nothing, its
+ * @again: jobs of this kind come one after the other: from the second one on the next shall find a process that is ready, made
+ * when this one has ended, which needs the CPU. Who asks once would have to wait for the spare's end. No control group, which takes 10 ms to join: its filter lets an intake start nothing, its
  * rlimits hold its memory.
  */
 static void start_intake(struct spawner *s, struct job *j, bool again)
@@ -266,7 +267,8 @@ static void start_intake(struct spawner *s, struct job *j, bool again)
 	if (!c)
 		c = start(s, j);
 	if (c)
-		c->again = again;
+		c->again = again && s->repeats;
+	s->repeats |= again;
 }
 
 static void intake_identity(struct spawner *s, char uid[16])

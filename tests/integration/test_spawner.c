@@ -220,7 +220,7 @@ static pid_t wait_spare(void)
 	return p;
 }
 
-/* After a job that others follow, the next one is done by a process that waits already; if that is lost, by a new one. */
+/* After the second job of a kind the next one is done by a process that waits already; if that is lost, by a new one. */
 static void test_spare(void **state)
 {
 	static const char header[] = "{\"w\": {\"dtype\": \"F32\", \"shape\": [4], \"data_offsets\": [0, 16]}}";
@@ -229,6 +229,8 @@ static void test_spare(void **state)
 	pid_t first, second;
 
 	(void)state;
+	update(&m, header, PT2BOX_OK, "", out);
+	m.id = 24;
 	update(&m, header, PT2BOX_OK, "", out);
 	first = wait_spare();
 	if (first < 0)
