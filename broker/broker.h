@@ -24,6 +24,7 @@
 #include "ipc/board.h"
 #include "ipc/lane.h"
 #include "ipc/socket.h"
+#include "ipc/torch_place.h"
 
 #define PB_LANE_SLOTS 16
 #define PB_LANE_BYTES_MIN 65536u
@@ -307,6 +308,7 @@ struct pb_config {
 	int64_t load_deadline_ms, run_deadline_ms;
 	uint64_t memory_bytes;
 	bool verbose;
+	struct pb_torch_place torch; /* looked for once, at the start */
 };
 
 struct pb_broker {
@@ -430,6 +432,12 @@ void pb_model_exited(struct pb_broker *b, const struct pb_msg_exited *m);
 void pb_model_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *m);
 /* Deadlines and back-off; returns when to look again (CLOCK_MONOTONIC, UINT64_MAX: never). */
 uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
+/* ---- backend.c ---- */
+struct pb_manifest;
+/* "native" or "torch" into @ret for what was @wanted. UNSUPPORTED names what is lacking. */
+PB_CHECK pb_status pb_choose_backend(const char *wanted, const struct pb_manifest *mf, const struct pb_torch_place *torch,
+				     char ret[16], struct pt2box_error *err);
 
 /* ---- load.c ---- */
 void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take);
@@ -570,8 +578,8 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request);
 
 /* ---- spawner.c: a process of its own ---- */
-/* Fork the spawner; *ret_sock talks to it. The child never returns. @unlink_path (may be NULL) is removed at its end. */
-PB_CHECK pb_status pb_spawner_start(const char *libexec, const char *unlink_path, int *ret_sock, pid_t *ret_pid,
-				    struct pt2box_error *err);
+/* Fork the spawner; *ret_sock talks to it. The child never returns. @torch: path of PyTorch's library, "": none. @unlink_path (may be NULL) is removed at its end. */
+PB_CHECK pb_status pb_spawner_start(const char *libexec, const char *torch, const char *unlink_path, int *ret_sock,
+				    pid_t *ret_pid, struct pt2box_error *err);
 
 #endif

@@ -64,28 +64,6 @@ uint64_t pb_load_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 	return m->state == PB_M_WAIT_TURN ? m->deadline_ns : UINT64_MAX;
 }
 
-/* Native wants every import; what is absent is named. */
-static pb_status choose_backend(struct pb_model_rec *m, const struct pb_manifest *mf, struct pt2box_error *err)
-{
-	char list[360] = "";
-	uint32_t n = 0;
-
-	snprintf(m->backend, sizeof(m->backend), "native");
-	for (uint32_t i = 0; i < mf->n_imports; i++) {
-		size_t used = strlen(list);
-
-		if (mf->imports[i].state != PB_SHIM_IS_ABSENT && mf->imports[i].state != PB_SHIM_IS_PROXIED)
-			continue;
-		n++;
-		snprintf(list + used, sizeof(list) - used, "%s%s%s%s", used ? "; " : "", mf->imports[i].name,
-			 mf->imports[i].note[0] ? ": " : "", mf->imports[i].note);
-	}
-	if (n)
-		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the native runtime lacks %u function%s: %s", n,
-				    n == 1 ? "" : "s", list);
-	return PT2BOX_OK;
-}
-
 /* ---- memory ---- */
 
 static pb_status seal_manifest(struct pb_model_rec *m, struct pt2box_error *err)
@@ -224,7 +202,7 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *objec
 		return;
 	}
 	if (!st)
-		st = choose_backend(m, mf, &e);
+		st = pb_choose_backend(m->opt.backend, mf, &b->config.torch, m->backend, &e);
 	if (!st)
 		st = take_memory(b, m, mf, result->text, &e);
 	if (!st)
@@ -329,8 +307,8 @@ static pb_status check_options(const struct pb_broker *b, const struct pb_msg_lo
 
 	if (!one_of(m->backend, backends))
 		return pb_error_set(err, PT2BOX_USAGE, "backend must be auto, native or torch");
-	if (strcmp(m->backend, "torch") == 0)
-		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the torch backend is not in this version");
+	if (strcmp(m->backend, "torch") == 0 && !b->config.torch.path[0])
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "backend torch: %s", b->config.torch.text);
 	if (!one_of(m->profile, profiles))
 		return pb_error_set(err, PT2BOX_USAGE, "profile must be default or strict");
 	if (m->runners < 1)

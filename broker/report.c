@@ -105,6 +105,20 @@ static void cpu_features_json(FILE *f)
 	fputc(']', f);
 }
 
+static void torch_json(FILE *f, const struct pb_torch_place *t)
+{
+	fputs(",\"torch\":{\"path\":", f);
+	if (t->path[0])
+		json_string(f, t->path);
+	else
+		fputs("null", f);
+	fputs(",\"version\":", f);
+	json_string(f, t->version);
+	fputs(",\"text\":", f);
+	json_string(f, t->text);
+	fputc('}', f);
+}
+
 void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request)
 {
 	char *text = NULL;
@@ -122,6 +136,7 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 	layers_json(f, b->spawner_layers);
 	fputs(",\"cpu_features\":", f);
 	cpu_features_json(f);
+	torch_json(f, &b->config.torch);
 	fputs(",\"models\":[", f);
 	for (struct pb_model_rec *m = c->models; m; m = m->next) {
 		fprintf(f, "%s{\"id\":%u,\"layers\":", m == c->models ? "" : ",", m->id);

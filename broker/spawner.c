@@ -40,7 +40,7 @@ struct child {
 
 struct spawner {
 	int sock, sigfd, null_fd;
-	const char *libexec;
+	const char *libexec, *torch;
 	const char *unlink_path;
 	bool root;
 	uint32_t uid_base;
@@ -352,7 +352,10 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	snprintf(tasks, sizeof(tasks), "%llu", (unsigned long long)m->tasks);
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
 	snprintf(change_seq, sizeof(change_seq), "%llu", (unsigned long long)m->change_seq);
-	snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
+	if (strcmp(m->backend, "torch") == 0)
+		snprintf(runtime, sizeof(runtime), "%s", s->torch);
+	else
+		snprintf(runtime, sizeof(runtime), "%s/libtorch_cpu.so", s->libexec);
 	identity_args(s, free_child(s), uid);
 	/* The template and each worker: their own memory. */
 	if (!pb_mul_u64(m->memory_bytes, m->runners + 1, &j.limits.memory_bytes) || j.limits.memory_bytes > INT64_MAX)
@@ -491,8 +494,8 @@ static _Noreturn void spawner_main(struct spawner *s)
 	}
 }
 
-pb_status pb_spawner_start(const char *libexec, const char *unlink_path, int *ret_sock, pid_t *ret_pid,
-			   struct pt2box_error *err)
+pb_status pb_spawner_start(const char *libexec, const char *torch, const char *unlink_path, int *ret_sock,
+			   pid_t *ret_pid, struct pt2box_error *err)
 {
 	static struct spawner s;
 	int p[2];
@@ -513,6 +516,7 @@ pb_status pb_spawner_start(const char *libexec, const char *unlink_path, int *re
 		if (s.sock == 3)
 			close_range(4, ~0u, 0);
 		s.libexec = libexec;
+		s.torch = torch;
 		s.unlink_path = unlink_path;
 		spawner_main(&s);
 	}

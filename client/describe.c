@@ -253,7 +253,9 @@ static void set_state(json_t *o, const struct pb_manifest *m, const struct pb_ms
 	bool native = m->n_absent + m->n_proxied == 0;
 
 	json_object_set_new(o, "state", json_string(loaded ? "loaded" : "inspected"));
-	json_object_set_new(o, "backend", native ? json_string("native") : json_null());
+	json_object_set_new(o, "backend", loaded && loaded->backend[0] ? json_string(loaded->backend) :
+					  native		      ? json_string("native") :
+									json_null());
 	json_object_set_new(o, "n_inputs",
 			    json_integer((json_int_t)(loaded ? loaded->n_inputs : m->n_inputs)));
 	json_object_set_new(o, "n_outputs",

@@ -169,7 +169,9 @@ PT2BOX_API void pt2box_free_text(char *text);
  * struct pt2box_load_options - how to load; initialise with PT2BOX_LOAD_OPTIONS_INIT
  * @struct_size:      sizeof(struct pt2box_load_options)
  * @model_name:       model inside the package; NULL: "model"
- * @backend:          "auto", "native" or "torch"; NULL: "auto"
+ * @backend:          "auto", "native" or "torch"; NULL: "auto". torch: PyTorch's own library, as the broker found it when it
+ *                    started ($PT2BOX_TORCH, else a Python's on the PATH); UNSUPPORTED if it did not. auto: native if that
+ *                    has all that the package needs, else torch
  * @profile:          "default" or "strict"; NULL: "default"
  * @runners:          workers, 1 to 64
  * @threads:          threads of each worker; 0: 1
@@ -233,7 +235,8 @@ PT2BOX_API void pt2box_unload(struct pt2box_model *m);
  * A JSON object. All text in it is the package author's. Keys:
  *	model, models, device	this model's name, all names in the package, "cpu"
  *	state			"inspected" or "loaded"
- *	backend			"native" if every function it imports is there, else null
+ *	backend			of a loaded model the one that it has, "native" or "torch"; else "native" if every function
+ *				it imports is there, or null
  *	n_inputs, n_outputs, stateful
  *	run_deadline_ms, start_us	of a loaded model: deadline in force, microseconds that loading took
  *	inputs			null if the package does not say; else a list of

@@ -8,6 +8,8 @@
 # Each program has TEST_TIMEOUT seconds (300); its whole output is kept in BUILD/tests/logs. TESTS=word runs only the
 # programs whose path contains the word. The last line is "N passed, N failed".
 set -eu
+# Tests do not depend on whether PyTorch is installed: check-torch.sh has those that use it.
+export PT2BOX_TORCH=none
 
 logs=${B:-build}/tests/logs
 limit=${TEST_TIMEOUT:-300}

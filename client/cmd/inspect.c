@@ -246,7 +246,7 @@ static void show_verdict(const json_t *o, const char *missing)
 		putchar(' ');
 		cmd_show_text(stdout, cmd_json_text(im, "name"));
 	}
-	puts("; backend torch, which this version does not have, could");
+	puts("; backend torch could, where PyTorch is installed (pt2box doctor)");
 }
 
 static void show_names_of(const json_t *o)

@@ -27,7 +27,7 @@ static const struct option_row {
 	{"input", 'i', "FILE", LOADING, INPUT, 0, 0, 0, "inputs: .npz (arrays in archive order), .npy or .safetensors; may be repeated"},
 	{"output", 'o', "FILE", V(RUN), TEXT, AT(output), 0, 0, "outputs: .npz (out0, out1, ...), .npy or .safetensors"},
 	{"name", 0, "MODEL", LOADING | V(INSPECT), TEXT, AT(name), 0, 0, "model inside the package (default \"model\")"},
-	{"backend", 0, "B", LOADING, TEXT, AT(backend), 0, 0, "auto (default) or native; torch: not in this version"},
+	{"backend", 0, "B", LOADING, TEXT, AT(backend), 0, 0, "auto (default), native, or torch: PyTorch's own library"},
 	{"profile", 0, "P", LOADING, TEXT, AT(profile), 0, 0, "confinement: default or strict"},
 	{"constants", 0, "FILE", LOADING, TEXT, AT(constants), 0, 0, ".safetensors with all constants: of a package that has none, or instead of its own"},
 	{"runners", 0, "N", LOADING, U32, AT(runners), 1, 64, "worker processes (default 1)"},

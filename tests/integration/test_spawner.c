@@ -28,7 +28,7 @@ static int start(void **state)
 
 	(void)state;
 	snprintf(libexec, sizeof(libexec), "%s/libexec", b ? b : "build");
-	return pb_spawner_start(realpath(libexec, NULL), NULL, &sock, &pid, NULL) != PT2BOX_OK;
+	return pb_spawner_start(realpath(libexec, NULL), "", NULL, &sock, &pid, NULL) != PT2BOX_OK;
 }
 
 static int stop(void **state)

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which backend runs a package, for everything that a package can lack and a machine can have. */
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "ipc/manifest.h"
+#include "tests/lib/check.h"
+
+static const struct pb_torch_place there = {.path = "/somewhere/libtorch_cpu.so", .text = "found"};
+static const struct pb_torch_place nowhere = {.text = "PyTorch is nowhere"};
+
+static pb_status choose(const char *wanted, enum pb_shim_state second, const struct pb_torch_place *torch, char ret[16],
+			struct pt2box_error *e)
+{
+	struct pb_import imports[] = {
+		{.name = "aoti_torch_cpu_mm_out", .state = PB_SHIM_IS_NATIVE, .note = ""},
+		{.name = "aoti_torch_cpu_rare", .state = second, .note = "aten::rare"},
+		{.name = "Sleef_expf16_u10", .state = PB_SHIM_IS_OTHER, .note = ""},
+	};
+	struct pb_manifest m = {.imports = imports, .n_imports = 3};
+
+	strcpy(ret, "?");
+	e->text[0] = '\0';
+	return pb_choose_backend(wanted, &m, torch, ret, e);
+}
+
+static void test_choices(void **state)
+{
+	static const struct {
+		const char *wanted;
+		enum pb_shim_state second;
+		const struct pb_torch_place *torch;
+		pb_status st;
+		const char *backend, *text;
+	} rows[] = {
+		{"auto", PB_SHIM_IS_NATIVE, &there, PT2BOX_OK, "native", ""},
+		{"auto", PB_SHIM_IS_NATIVE, &nowhere, PT2BOX_OK, "native", ""},
+		{"auto", PB_SHIM_IS_ABSENT, &there, PT2BOX_OK, "torch", ""},
+		{"auto", PB_SHIM_IS_PROXIED, &there, PT2BOX_OK, "torch", ""},
+		{"auto", PB_SHIM_IS_ABSENT, &nowhere, PT2BOX_UNSUPPORTED, "?",
+		 "the native runtime lacks 1 function: aoti_torch_cpu_rare: aten::rare; and PyTorch is nowhere"},
+		{"native", PB_SHIM_IS_NATIVE, &there, PT2BOX_OK, "native", ""},
+		{"native", PB_SHIM_IS_ABSENT, &there, PT2BOX_UNSUPPORTED, "?",
+		 "the native runtime lacks 1 function: aoti_torch_cpu_rare: aten::rare"},
+		{"torch", PB_SHIM_IS_NATIVE, &there, PT2BOX_OK, "torch", ""},
+		{"torch", PB_SHIM_IS_ABSENT, &there, PT2BOX_OK, "torch", ""},
+		{"torch", PB_SHIM_IS_NATIVE, &nowhere, PT2BOX_UNSUPPORTED, "?", "backend torch: PyTorch is nowhere"},
+	};
+	struct pt2box_error e;
+	char backend[16];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(rows[i].st, choose(rows[i].wanted, rows[i].second, rows[i].torch, backend, &e));
+		assert_string_equal(rows[i].backend, backend);
+		assert_string_equal(rows[i].text, e.text);
+	}
+}
+
+/* However many are lacking, the text ends inside the error. */
+static void test_many(void **state)
+{
+	static struct pb_import imports[1000];
+	struct pb_manifest m = {.imports = imports, .n_imports = 1000};
+	struct pt2box_error e;
+	char backend[16];
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		imports[i] = (struct pb_import){.name = "aoti_torch_cpu_one_of_many", .state = PB_SHIM_IS_ABSENT, .note = "note"};
+	assert_int_equal(PT2BOX_UNSUPPORTED, pb_choose_backend("auto", &m, &nowhere, backend, &e));
+	assert_non_null(strstr(e.text, "1000 functions"));
+	assert_non_null(strstr(e.text, "and PyTorch is nowhere"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {CHECK_TEST(test_choices), CHECK_TEST(test_many)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
