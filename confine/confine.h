@@ -23,6 +23,7 @@ struct pb_confine_spec {
 	uint32_t threads;      /* of the largest team in a worker */
 	uint32_t tasks;	       /* template: processes and threads of its uid */
 	bool strict;	       /* profile strict: fewer calls, no thread starts while serving */
+	bool torch;	       /* the backend is PyTorch's library, which needs more */
 	bool explain;	       /* denied calls are put to the warden, which names them, then kills */
 	int link_fd;	       /* template: where the listener of the load filter goes */
 };
@@ -55,6 +56,7 @@ PB_CHECK pb_status pb_confine_run(const struct pb_confine_spec *s, struct pt2box
 /* Hygiene in a worker that serves: hostile code has run before it. */
 PB_CHECK pb_status pb_confine_steady(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* The policies by name, as the warden needs them to decide in explain mode. */
+const char *pb_confine_load_policy(const struct pb_confine_spec *s);
 const char *pb_confine_run_policy(const struct pb_confine_spec *s);
 const char *pb_confine_steady_policy(const struct pb_confine_spec *s);
 

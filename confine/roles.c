@@ -109,6 +109,12 @@ pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error
 	return pb_step_filter("filter", "warden", false, NULL, err);
 }
 
+/* oneDNN, inside PyTorch's library, makes machine code as it runs. */
+static bool compiles(const struct pb_confine_spec *s)
+{
+	return s->torch && !s->strict;
+}
+
 pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
 	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_TEMPLATE_CTL, PB_FD_WARDEN_LINK, PB_FD_MODEL,
@@ -127,9 +133,12 @@ pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_err
 		st = walls(s, &l, true, err);
 	if (st)
 		return st;
-	pb_step_no_exec_gain();
+	if (compiles(s))
+		pb_layer_off("no executable memory gained", "backend torch compiles kernels; profile strict does without");
+	else
+		pb_step_no_exec_gain();
 	pb_step_landlock(false);
-	st = pb_step_filter("load filter", s->explain ? "worker-explain" : "worker-load", false, &listener, err);
+	st = pb_step_filter("load filter", s->explain ? "worker-explain" : pb_confine_load_policy(s), false, &listener, err);
 	if (st)
 		return st;
 	st = pb_filter_send_listener(s->link_fd, listener, err);
@@ -137,13 +146,22 @@ pb_status pb_confine_template(const struct pb_confine_spec *s, struct pt2box_err
 	return st;
 }
 
+const char *pb_confine_load_policy(const struct pb_confine_spec *s)
+{
+	return !s->torch ? "worker-load" : s->strict ? "worker-load-torch-strict" : "worker-load-torch";
+}
+
 const char *pb_confine_run_policy(const struct pb_confine_spec *s)
 {
+	if (s->torch)
+		return s->strict ? "worker-run-torch-strict" : "worker-run-torch";
 	return s->strict ? "worker-run-strict" : "worker-run";
 }
 
 const char *pb_confine_steady_policy(const struct pb_confine_spec *s)
 {
+	if (s->torch)
+		return s->strict ? "worker-steady-torch-strict" : "worker-steady-torch";
 	/* libgomp ends and restarts threads when teams of several sizes above two follow each other. */
 	return s->strict && s->threads <= 2 ? "worker-steady-strict" : "worker-steady";
 }

@@ -102,6 +102,7 @@ struct pb_confine_spec pb_worker_confinement(const struct pb_worker_options *o, 
 					.threads = team,
 					.tasks = o->tasks,
 					.strict = strcmp(o->profile, "strict") == 0,
+					.torch = strcmp(o->backend, "torch") == 0,
 					.explain = o->explain,
 					.link_fd = PB_FD_WARDEN_LINK};
 }

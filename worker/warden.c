@@ -331,7 +331,7 @@ int pb_warden_run(const struct pb_worker_options *o, pid_t template_pid)
 	w.template_pid = template_pid;
 	w.listener = -1;
 	if (o->explain) {
-		w.load = pb_policy_find("worker-load");
+		w.load = pb_policy_find(pb_confine_load_policy(&spec));
 		w.run = pb_policy_find(pb_confine_run_policy(&spec));
 		w.steady = pb_policy_find(pb_confine_steady_policy(&spec));
 	}
