@@ -69,10 +69,21 @@ pb_status pb_backend_load(struct pb_backend *b, const char *path, struct pt2box_
 	return PT2BOX_OK;
 }
 
+void pb_backend_enter_thread(const struct pb_backend *b)
+{
+	void (*set)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+
+	if (set)
+		set(b->team);
+	if (b->enter_thread)
+		b->enter_thread(b->team);
+}
+
 static void *warm_up_thread(void *arg)
 {
 	struct pb_backend *b = arg;
 
+	pb_backend_enter_thread(b);
 	if (b->warmup)
 		b->warmup();
 	return NULL;
@@ -82,6 +93,7 @@ pb_status pb_backend_warm_up(struct pb_backend *b, int threads, struct pt2box_er
 {
 	pthread_t t;
 
+	b->team = threads;
 	if (b->set_threads)
 		b->set_threads(threads);
 	if (pthread_create(&t, NULL, warm_up_thread, b) != 0)

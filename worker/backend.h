@@ -16,6 +16,7 @@
 
 struct pb_backend {
 	void *lib;
+	int team; /* threads of the parallel regions in model code */
 	int32_t (*create_from_blob)(void *data, int64_t ndim, const int64_t *sizes, const int64_t *strides,
 				    int64_t offset, int32_t dtype, int32_t device_type, int32_t device_index,
 				    AtenTensorHandle *ret, int32_t layout, const uint8_t *opaque, int64_t opaque_size);
@@ -26,8 +27,9 @@ struct pb_backend {
 	int32_t (*get_sizes)(AtenTensorHandle t, int64_t **ret);
 	int32_t (*get_strides)(AtenTensorHandle t, int64_t **ret);
 
-	/* Hooks of the native runtime; NULL elsewhere. */
+	/* Hooks: NULL where a backend has no such thing. Windows and memory limits are the native runtime's. */
 	void (*set_threads)(int n);
+	void (*enter_thread)(int threads);
 	void (*warmup)(void);
 	int (*add_constants)(const void *base, uint64_t bytes);
 	void (*remove_constants)(const void *base, uint64_t bytes);
@@ -49,6 +51,11 @@ struct pb_backend {
 PB_CHECK pb_status pb_backend_load_lapack(struct pt2box_error *err);
 /* Load the library at @path. Before the sandbox closes: this is trusted code. UNSUPPORTED if it cannot be loaded. */
 PB_CHECK pb_status pb_backend_load(struct pb_backend *b, const char *path, struct pt2box_error *err);
+/*
+ * On every thread that will run model code, before it does. OpenMP counts per thread, and more threads than a package was
+ * compiled for can crash it.
+ */
+void pb_backend_enter_thread(const struct pb_backend *b);
 /* What code does lazily, done on a thread that ends: a fork after an OpenMP region on the forking thread hangs. */
 PB_CHECK pb_status pb_backend_warm_up(struct pb_backend *b, int threads, struct pt2box_error *err);
 

@@ -279,7 +279,7 @@ static pb_status fold(struct pb_model *m, unsigned which, struct pt2box_error *e
 	st = inactive ? swap(m, err) : PT2BOX_OK;
 	if (st)
 		return st;
-	if (m->constants.call.fold(m->container, false, NULL, NULL) != 0)
+	if (m->constants.call.fold(m->container, false, NULL, m->proxy) != 0)
 		st = pb_model_failed(m, "constant folding", err);
 	if (inactive) {
 		pb_status back = swap(m, st ? NULL : err);

@@ -53,7 +53,7 @@ void *pb_model_sym(const struct pb_model *m, const char *name)
 	return dlsym(m->lib, name);
 }
 
-/* Copy @src leaving out directories: "/build/x/y.h, line 3" becomes "y.h, line 3". */
+/* Copy @src as one line, leaving out directories: "/build/x/y.h, line 3" becomes "y.h, line 3". */
 static void scrub_paths(char *dst, size_t cap, const char *src)
 {
 	size_t n = 0;
@@ -72,18 +72,29 @@ static void scrub_paths(char *dst, size_t cap, const char *src)
 			if (base == end)
 				continue;
 		}
-		dst[n++] = *src++;
+		dst[n++] = *src == '\n' ? ' ' : *src;
+		src++;
 	}
 	dst[n] = '\0';
 }
 
+/* Generated code says where a call failed; why is known to the library that failed. Its text may be of an earlier failure. */
+static bool is_call_failure(const char *text)
+{
+	return strstr(text, "API call failed") != NULL;
+}
+
 void pb_model_error_text(struct pb_model *m, char *dst, size_t cap)
 {
-	const char *text = m->backend->last_error ? m->backend->last_error() : NULL;
+	const char *own = NULL, *text = NULL;
 
-	if ((!text || !*text) && m->last_error && m->last_error(&text) != 0)
-		text = NULL;
-	scrub_paths(dst, cap, text && *text ? text : "the model failed and gave no reason");
+	if (!m->last_error || m->last_error(&own) != 0 || !own)
+		own = "";
+	if ((!*own || is_call_failure(own)) && m->backend->last_error)
+		text = m->backend->last_error();
+	if (!text || !*text)
+		text = own;
+	scrub_paths(dst, cap, *text ? text : "the model failed and gave no reason");
 }
 
 pb_status pb_model_failed(struct pb_model *m, const char *what, struct pt2box_error *err)
@@ -151,6 +162,7 @@ static void *create_thread(void *arg)
 {
 	struct job *j = arg;
 
+	pb_backend_enter_thread(j->m->backend);
 	j->st = create(j->m, j->err);
 	return NULL;
 }
@@ -159,6 +171,7 @@ static void *change_thread(void *arg)
 {
 	struct job *j = arg;
 
+	pb_backend_enter_thread(j->m->backend);
 	j->st = pb_constants_apply(j->m, j->change, true, j->err);
 	return NULL;
 }
@@ -255,10 +268,11 @@ static void *dry_run_thread(void *arg)
 	AtenTensorHandle *h = calloc(m->n_inputs + 1, sizeof(AtenTensorHandle));
 	AtenTensorHandle *out = calloc(m->n_outputs + 1, sizeof(AtenTensorHandle));
 
+	pb_backend_enter_thread(m->backend);
 	if (in && h && out && dry_inputs(m, in, h)) {
 		if (m->backend->run_begin)
 			m->backend->run_begin(NULL, 0);
-		if (m->run(m->container, h, m->n_inputs, out, m->n_outputs, NULL, NULL) == 0) {
+		if (m->run(m->container, h, m->n_inputs, out, m->n_outputs, NULL, m->proxy) == 0) {
 			if (m->backend->run_end)
 				m->backend->run_end(out, m->n_outputs);
 			delete_distinct(m, out, m->n_outputs);

@@ -21,6 +21,7 @@ struct pb_model {
 	const struct pb_manifest *manifest;
 	void *lib;
 	void *container;
+	void *proxy; /* what calls of operators by name go to; NULL: the backend knows */
 	size_t n_inputs, n_outputs, n_constants;
 	pb_aoti_run run; /* RunSingleThreaded, or Run where the package has none */
 	int32_t (*last_error)(const char **ret);

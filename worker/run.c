@@ -432,7 +432,8 @@ static void run_model(struct pb_runner *r, const struct pb_lane *l, uint32_t slo
 		b->run_begin(w->base, w->bytes);
 	pb_interpose_clear_refused();
 	begin = pb_now_ns();
-	rc = r->model->run(r->model->container, r->in, r->model->n_inputs, r->out, r->model->n_outputs, NULL, NULL);
+	rc = r->model->run(r->model->container, r->in, r->model->n_inputs, r->out, r->model->n_outputs, NULL,
+			   r->model->proxy);
 	reply->run_ns = pb_now_ns() - begin;
 	if (rc != 0) {
 		bool refused = pb_interpose_refused() || (b->memory_refused && b->memory_refused());

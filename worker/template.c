@@ -23,6 +23,8 @@
 #include "worker/nodes.h"
 #include "worker/roles.h"
 #include "worker/serve.h"
+#include "worker/torch.h"
+#include "worker/torch_nodes.h"
 
 static void tell_phase(enum pb_load_phase phase)
 {
@@ -81,6 +83,11 @@ struct template {
 	struct pb_confine_spec spec;
 };
 
+static bool is_torch(const struct pb_worker_options *o)
+{
+	return strcmp(o->backend, "torch") == 0;
+}
+
 /* Everything that needs files or many calls, while both are there. Trusted code only. */
 static pb_status prepare(struct template *t, const struct pb_worker_options *o, struct pt2box_error *err)
 {
@@ -91,9 +98,11 @@ static pb_status prepare(struct template *t, const struct pb_worker_options *o, 
 		return st;
 	/* One arena: memory that a loading thread frees is the next one's. Big blocks stay: touching them anew is dear. */
 	mallopt(M_ARENA_MAX, 1);
-	st = o->lapack ? pb_backend_load_lapack(err) : PT2BOX_OK;
+	st = o->lapack && !is_torch(o) ? pb_backend_load_lapack(err) : PT2BOX_OK;
 	if (!st)
 		st = pb_backend_load(&t->backend, o->runtime, err);
+	if (!st && is_torch(o))
+		st = pb_torch_attach(&t->backend, strcmp(o->profile, "strict") == 0, err);
 	if (st)
 		return st;
 	st = pb_backend_warm_up(&t->backend, (int)o->threads, err);
@@ -134,7 +143,19 @@ static pb_status check_gate(struct pt2box_error *err)
 	return st;
 }
 
-static void env_for_model(const struct template *t, const struct pb_worker_options *o)
+/*
+ * Some of PyTorch's templates (attention) have a place for each thread in memory that was sized when they were compiled, for
+ * a number that the package does not tell.
+ */
+static bool counts_threads(const struct pb_manifest *m)
+{
+	for (uint32_t i = 0; i < m->n_imports; i++)
+		if (strcmp(m->imports[i].name, "_ZN2at14get_thread_numEv") == 0)
+			return true;
+	return false;
+}
+
+static void env_for_model(struct template *t, const struct pb_worker_options *o)
 {
 	char n[16];
 	uint32_t threads = o->threads;
@@ -142,8 +163,11 @@ static void env_for_model(const struct template *t, const struct pb_worker_optio
 	/* More threads than a package was compiled for can crash it. */
 	if (t->manifest->openmp_threads && threads > t->manifest->openmp_threads)
 		threads = t->manifest->openmp_threads;
+	if (!t->manifest->openmp_threads && counts_threads(t->manifest))
+		threads = 1;
 	snprintf(n, sizeof(n), "%u", threads);
 	setenv("OMP_NUM_THREADS", n, 1);
+	t->backend.team = (int)threads;
 	/* Without a signature to check against, the checks that are compiled into the model do it. */
 	if (!t->manifest->has_signature)
 		setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 1);
@@ -152,6 +176,7 @@ static void env_for_model(const struct template *t, const struct pb_worker_optio
 static pb_status load(struct template *t, const struct pb_worker_options *o, struct pt2box_error *err)
 {
 	const struct pb_forked untrusted = {.worker = PB_UNTRUSTED};
+	void *proxy = NULL;
 	bool own_file;
 	pb_status st;
 
@@ -165,7 +190,8 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 	if (t->spec.threads < t->manifest->openmp_threads)
 		t->spec.threads = t->manifest->openmp_threads;
 	env_for_model(t, o);
-	st = pb_nodes_give(&t->backend, t->manifest, err);
+	st = is_torch(o) ? pb_torch_nodes(&t->backend, t->manifest, &proxy, err) :
+			   pb_nodes_give(&t->backend, t->manifest, err);
 	if (st)
 		return st;
 	tell_phase(PB_PHASE_GATE);
@@ -179,6 +205,7 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 	if (st)
 		return st;
 	close(PB_FD_CONSTANTS);
+	t->model.proxy = proxy;
 	t->model.constants.change_seq = o->change_seq;
 	own_file = t->manifest->const_source == PB_CONSTS_MMAP_SELF;
 	if (!own_file)
@@ -227,6 +254,7 @@ static _Noreturn void become_worker(struct template *t, uint32_t worker)
 	close(PB_FD_WARDEN_LINK);
 	if (t->spec.strict)
 		start_team(t->spec.threads);
+	pb_backend_enter_thread(&t->backend);
 	if (pb_confine_steady(&t->spec, NULL))
 		_exit(1);
 	pb_serve(&t->model, worker, t->board);
