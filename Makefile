@@ -285,7 +285,7 @@ NAMED := $(B)/tests/torch/named.so
 $(NAMED): $(call obj,tests/torch/named.c broker/intake/nodes.c broker/intake/arena.c worker/nodes.c $(IPC))
 	@mkdir -p $(@D)
 	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -ljansson -lmsgpackc -ldl
-check-torch: all python $(NAMED) ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
+check-torch: all python $(NAMED) $(B)/tests/integration/test_hostile ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
 	@tools/check-torch.sh $(B) $(PYTHON)
 fuzz: ready-lint ## fuzz every decoder with libFuzzer, FUZZ_SECONDS=60 each
 	@tools/fuzz.sh

@@ -37,5 +37,8 @@ for script in tests/torch/*.py; do
 	esac
 	B=$build step "$python" "$script" "$build"
 done
+# What models may not do, they may not do in backend torch either.
+PT2BOX_TORCH=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))') TEST_HOSTILE_BACKEND=torch B=$build \
+	step "$build/tests/integration/test_hostile"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
