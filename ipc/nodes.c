@@ -163,10 +163,11 @@ static void put_node(struct pb_pack *p, const struct pb_node *n)
 pb_status pb_nodes_encode(const struct pb_nodes *nodes, uint8_t **ret, size_t *ret_bytes, struct pt2box_error *err)
 {
 	uint8_t *buf = malloc(PB_NODES_MAX_ENCODED);
-	struct pb_pack p = {buf, buf + PB_NODES_MAX_ENCODED, false};
+	struct pb_pack p;
 
 	if (!buf)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for the package's operators");
+	p = (struct pb_pack){buf, buf + PB_NODES_MAX_ENCODED, false};
 	pb_pack_array(&p, nodes->n);
 	for (uint32_t i = 0; i < nodes->n; i++)
 		put_node(&p, &nodes->list[i]);

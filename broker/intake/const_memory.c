@@ -191,13 +191,15 @@ static pb_status put_one(struct writer *w, const struct pb_manifest *m, const st
 static pb_status put_table(struct writer *w, const struct pb_manifest *m, const struct pb_stored_tensor **given,
 			   struct pt2box_error *err)
 {
+	uint8_t table[4096];
+
 	for (uint32_t done = 0; done < m->n_constants;) {
-		uint32_t n = m->n_constants - done < STEP ? m->n_constants - done : STEP;
+		uint32_t left = m->n_constants - done, n = left < sizeof(table) ? left : (uint32_t)sizeof(table);
 		pb_status st;
 
 		for (uint32_t i = 0; i < n; i++)
-			w->buf[i] = given ? given[done + i] != NULL : !m->constants[done + i].folded;
-		st = put(w, w->buf, n, err);
+			table[i] = given ? given[done + i] != NULL : !m->constants[done + i].folded;
+		st = put(w, table, n, err);
 		if (st)
 			return st;
 		done += n;

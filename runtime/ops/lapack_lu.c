@@ -335,11 +335,11 @@ static int solve(const char *api, const struct pb_rt_tensor *a, const struct pb_
 		return pb_rt_fail("%s: Vector broadcasting of the left hand side is not supported for left=False. In "
 				  "this case linalg.solve is equivalent to B / A.squeeze(-1)", api);
 	if (vector) {
+		if (b->ndim >= PB_RT_MAX_DIMS)
+			return pb_rt_fail("%s: more than %d dimensions", api, PB_RT_MAX_DIMS);
 		memcpy(sizes, b->sizes, sizeof(sizes));
 		memcpy(strides, b->strides, sizeof(strides));
 		sizes[b->ndim] = strides[b->ndim] = 1;
-		if (b->ndim == PB_RT_MAX_DIMS)
-			return pb_rt_fail("%s: more than %d dimensions", api, PB_RT_MAX_DIMS);
 		column = pb_rt_alias(b, b->ndim + 1, sizes, strides, b->offset);
 		if (!column)
 			return 1;

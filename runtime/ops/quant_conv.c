@@ -294,11 +294,13 @@ static int depthwise(struct conv *c, const struct pb_rt_tensor *w, int64_t posit
 	char *scratch = pb_rt_scratch(pointers + acc + (size_t)n * sizeof(int32_t) +
 				      (size_t)(n * (c->taps + 1)));
 	struct depthwise d = {.c = c, .positions = positions};
-	int32_t *sums = (int32_t *)(scratch + pointers + acc);
-	int8_t *taps = (int8_t *)(sums + n);
+	int32_t *sums;
+	int8_t *taps;
 
 	if (!scratch)
 		return 1;
+	sums = (int32_t *)(scratch + pointers + acc);
+	taps = (int8_t *)(sums + n);
 	d.part = (positions + threads - 1) / threads;
 	d.w = (const int8_t **)scratch;
 	d.x = (const uint8_t **)scratch + c->taps;

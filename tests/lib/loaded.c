@@ -105,7 +105,10 @@ uint8_t *loaded_bits(struct loaded *l, size_t *ret_bytes)
 		const struct pt2box_tensor_info *t = pt2box_tensor_get_info(l->out[i]);
 		size_t bytes = (size_t)t->numel * pt2box_dtype_size(t->dtype);
 
-		bits = realloc(bits, n + bytes + 1);
+		uint8_t *more = realloc(bits, n + bytes + 1);
+
+		assert_non_null(more);
+		bits = more;
 		memcpy(bits + n, t->data, bytes);
 		n += bytes;
 	}
