@@ -49,7 +49,7 @@ SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAG
 # Replaces malloc and open in the worker: must not get into anything else.
 INTERPOSE := worker/interpose.c
 src = $(filter-out $(MAINS),$(wildcard $(1)))
-MAINS := broker/main.c broker/intake/main.c worker/main.c client/cmd/main.c confine/policyc.c $(INTERPOSE)
+MAINS := broker/main.c broker/intake/main.c worker/main.c proxy/main.c client/cmd/main.c confine/policyc.c $(INTERPOSE)
 IPC := $(call src,ipc/*.c)
 CONFINE := $(call src,confine/*.c)
 BROKER := $(call src,broker/*.c)
@@ -65,7 +65,7 @@ RUNTIME_OBJ := $(call obj,$(RUNTIME) $(RUNTIME_CXX))
 POLICIES := $(sort $(wildcard policies/*.policy))
 POLICY_OBJ := $(if $(wildcard confine/policyc.c),$(B)/obj/gen/policies.o)
 
-PROGRAMS := $(B)/pt2box $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake
+PROGRAMS := $(B)/pt2box $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(B)/libexec/pt2box-ops
 LIBRARIES := $(B)/libpt2box.a $(B)/libpt2box.so $(B)/libexec/libtorch_cpu.so
 UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
@@ -203,6 +203,10 @@ $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE)
 $(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+# The libraries that a plugin may name are there before its sandbox closes: none is opened later.
+$(B)/libexec/pt2box-ops: $(call obj,proxy/main.c $(PROXY) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--no-as-needed -lm -Wl,--as-needed -lmsgpackc -ldl -lpthread
 $(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ) $(B)/obj/ipc/node_call.o
 	@mkdir -p $(@D)
 	$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libtorch_cpu.so -o $@ $^ $(RUNTIME_LIBS)
@@ -235,9 +239,9 @@ $(B)/python/pt2box/%: python/pt2box/%
 
 # Plugins, as their authors compile them.
 PLUGINS := $(patsubst tests/%.c,$(B)/tests/%.so,$(wildcard tests/plugins/*.c))
-$(B)/tests/plugins/%.so: tests/plugins/%.c include/pt2box_op.h $(B)/flags
+$(B)/tests/plugins/%.so: tests/plugins/%.c $(wildcard tests/plugins/*.h) include/pt2box_op.h $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) -std=c99 -Wall -Wextra $(if $(dev),-Werror) -g -O1 -fPIC -fvisibility=hidden $(SANFLAGS) -shared -I. -o $@ $<
+	$(CC) -std=gnu11 -Wall -Wextra $(if $(dev),-Werror) -g -O1 -fPIC -fvisibility=hidden $(SANFLAGS) -shared -I. -o $@ $<
 $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/proxy/test_*.c)): | $(PLUGINS)
 
 .SECONDEXPANSION:
@@ -263,7 +267,7 @@ $(B)/tests/hostile/%.$(1).so: tests/hostile/%.c tests/hostile/base.h ipc/lane.h 
 		-o $$@ $$< -Wl,--no-as-needed -L$(B)/tests/hostile/stub -ltorch_cpu -Wl,--as-needed $$(call own_ldflags,$$<)
 endef
 $(foreach at,0 1 2 3,$(eval $(call hostile_rule,$(at))))
-$(INTEG): | programs $(HOSTILE)
+$(INTEG): | programs $(HOSTILE) $(PLUGINS)
 
 .PHONY: check check-unit check-layers check-headers check-docs check-torch fuzz lint
 # Checks and replays count as tests: one closing line says it all.
@@ -307,7 +311,7 @@ docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md and docs/OPS.md
 install: all ## honours DESTDIR and prefix
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE) $(DESTDIR)$(mandir)/man1
 	install -m755 $(B)/pt2box $(DESTDIR)$(bindir)/
-	install -m755 $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(DESTDIR)$(PRIVATE)/
+	install -m755 $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(B)/libexec/pt2box-ops $(DESTDIR)$(PRIVATE)/
 	install -m644 $(B)/libexec/libtorch_cpu.so $(DESTDIR)$(PRIVATE)/
 	ln -srf $(DESTDIR)$(PRIVATE)/pt2boxd $(DESTDIR)$(bindir)/pt2boxd
 	install -m644 $(B)/libpt2box.a $(DESTDIR)$(libdir)/

@@ -43,6 +43,7 @@
 #define PB_PACKAGE_BYTES_MAX (16ull << 30)
 
 struct pb_broker;
+struct pb_ops_rec;
 
 /* An fd in the epoll set. Embedded in its object; @object is what it belongs to. */
 struct pb_source {
@@ -206,6 +207,7 @@ enum pb_model_state {
 	PB_M_WAIT_TURN,
 	PB_M_INTAKE,
 	PB_M_SHARING, /* looks for the same code and constants in other models of the user */
+	PB_M_OPS, /* its ops process starts */
 	PB_M_LOADING,
 	PB_M_READY,
 	PB_M_BROKEN,
@@ -281,6 +283,7 @@ struct pb_model_rec {
 	uint32_t roll_seq; /* stateless: workers forked before this change are replaced, one by one; 0: none are */
 	uint64_t roll_ns;  /* not before */
 	int fresh;	   /* the index of a replacement until it is ready, -1 */
+	struct pb_ops_rec *ops; /* NULL: the client brought no plugin */
 	struct pb_lane_rec *lanes;
 	uint64_t look_ns; /* when its lanes are to be looked at again */
 	uint64_t runs_seen;
@@ -305,7 +308,7 @@ struct pb_config {
 	const char *socket_path; /* NULL: embedded */
 	int embedded_fd;	 /* -1: serve */
 	const char *libexec;
-	int64_t load_deadline_ms, run_deadline_ms;
+	int64_t load_deadline_ms, run_deadline_ms, op_deadline_ms;
 	uint64_t memory_bytes;
 	bool verbose;
 	struct pb_torch_place torch; /* looked for once, at the start */
@@ -391,6 +394,26 @@ PB_CHECK pb_status pb_make_pipe(struct pb_broker *b, struct pb_source *s, void *
 				void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), int *ret_write,
 				struct pt2box_error *err);
 
+/* ---- ops.c ---- */
+/* The client brought a plugin: the model may have an ops process. The descriptor is taken, success or not. */
+PB_CHECK pb_status pb_ops_new(struct pb_model_rec *m, int plugin_fd_take, struct pt2box_error *err);
+/* Order its process; pb_load_continue() follows when it is ready, pb_model_load_failed() if it never is. */
+PB_CHECK pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err);
+/* There is a process. */
+bool pb_ops_lives(const struct pb_model_rec *m);
+/* @why: OP_TIMEOUT, or the call in hand is said to have crashed. */
+void pb_ops_kill(struct pb_broker *b, struct pb_model_rec *m, pb_status why);
+void pb_ops_free(struct pb_broker *b, struct pb_model_rec *m);
+/* A lane between worker @w and the ops process, told to both. OK without one. */
+PB_CHECK pb_status pb_ops_open_lane(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
+/* The worker is gone. */
+void pb_ops_close_lane(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
+/* From the spawner; false: it is no ops process. */
+bool pb_ops_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg);
+bool pb_ops_exited(struct pb_broker *b, const struct pb_msg_exited *msg);
+bool pb_ops_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *msg);
+uint64_t pb_ops_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
 /* ---- memory.c ---- */
 /* Seal what intake has written to *@fd_take; the memory has one reference, the caller's. */
 PB_CHECK pb_status pb_memory_new(struct pb_broker *b, uid_t uid, enum pb_memory_kind kind, int *fd_take,
@@ -435,20 +458,30 @@ uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now
 
 /* ---- backend.c ---- */
 struct pb_manifest;
-/* "native" or "torch" into @ret for what was @wanted. UNSUPPORTED names what is lacking. */
-PB_CHECK pb_status pb_choose_backend(const char *wanted, const struct pb_manifest *mf, const struct pb_torch_place *torch,
-				     char ret[16], struct pt2box_error *err);
+/* The package calls operators by name that the native runtime does not have. */
+bool pb_calls_others(const struct pb_manifest *mf);
+/*
+ * "native" or "torch" into @ret for what was @wanted. @plugin: those operators are a plugin's, which will be asked.
+ * UNSUPPORTED names what is lacking.
+ */
+PB_CHECK pb_status pb_choose_backend(const char *wanted, const struct pb_manifest *mf, bool plugin,
+				     const struct pb_torch_place *torch, char ret[16], struct pt2box_error *err);
 
 /* ---- load.c ---- */
-void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take);
+void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take,
+	     int plugin_fd_take);
 void pb_load_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take);
 void pb_load_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take);
 /* What a client may hand in: a regular file or memfd, readable. BAD_FD. */
 PB_CHECK pb_status pb_check_file(const struct pb_broker *b, int fd, const char *what, struct pt2box_error *err);
+/* The ops process is ready: the template is next. */
+void pb_load_continue(struct pb_broker *b, struct pb_model_rec *m);
 /* Waits for its turn; returns when to look again. */
 uint64_t pb_load_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 
 /* ---- template.c ---- */
+/* The board, if there is none yet. */
+PB_CHECK pb_status pb_board_make(struct pb_model_rec *m, struct pt2box_error *err);
 /* Order warden and template, with the constants that the model has now. */
 PB_CHECK pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err);
 /* Read what the dead have left in their sockets. */

@@ -191,7 +191,8 @@ static void handle(struct pb_broker *b, struct pb_client *c)
 		hello(b, c, &m->hello);
 		break;
 	case PB_MSG_load:
-		pb_load(b, c, &m->load, pb_fds_take(&b->rx.fds, 0));
+		pb_load(b, c, &m->load, pb_fds_take(&b->rx.fds, 0),
+			b->rx.fds.n > 1 ? pb_fds_take(&b->rx.fds, 1) : -1);
 		break;
 	case PB_MSG_constants:
 		pb_load_give_constants(b, c, m->constants.request, pb_fds_take(&b->rx.fds, 0));

@@ -71,7 +71,7 @@ unsigned pb_count_models(const struct pb_broker *b, uid_t uid, unsigned *ret_sta
 	for (const struct pb_client *c = b->clients; c; c = c->next)
 		for (const struct pb_model_rec *m = c->uid == uid ? c->models : NULL; m; m = m->next) {
 			n++;
-			starts += m->state == PB_M_LOADING;
+			starts += m->state == PB_M_LOADING || m->state == PB_M_OPS;
 		}
 	for (const struct pb_model_rec *m = b->orphans; m; m = m->next)
 		n += m->uid == uid;

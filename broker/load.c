@@ -14,6 +14,7 @@
 #define TEAM_MAX 1024
 #define WAIT_CONSTANTS_NS (60ull * 1000000000u)
 #define ASK_AGAIN_NS 2000000u
+#define OPS_FILES 3	/* of an ops process, besides two a worker */
 #define MODEL_FILES 16 /* of a model in the broker, besides one a worker */
 
 /* ---- intake ---- */
@@ -62,6 +63,21 @@ uint64_t pb_load_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 		return UINT64_MAX;
 	}
 	return m->state == PB_M_WAIT_TURN ? m->deadline_ns : UINT64_MAX;
+}
+
+/* The backend; and the plugin's part in it. One that nobody calls is not looked at. */
+static pb_status choose_backend(struct pb_broker *b, struct pb_model_rec *m, const struct pb_manifest *mf,
+				struct pt2box_error *err)
+{
+	pb_status st;
+
+	if (!pb_calls_others(mf))
+		pb_ops_free(b, m);
+	st = pb_choose_backend(m->opt.backend, mf, m->ops != NULL, &b->config.torch, m->backend, err);
+	if (!st && m->ops && strcmp(m->backend, "native") != 0)
+		st = pb_error_set(err, PT2BOX_UNSUPPORTED,
+				  "the package would run on backend torch, which takes no plugin (--ops) in this version");
+	return st;
 }
 
 /* ---- memory ---- */
@@ -129,11 +145,25 @@ static pb_status take_memory(struct pb_broker *b, struct pb_model_rec *m, const 
 	return PT2BOX_OK;
 }
 
-static void start_template(struct pb_broker *b, struct pb_model_rec *m)
+void pb_load_continue(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
 	if (pb_template_start(b, m, &e))
+		pb_model_load_failed(b, m, &e);
+}
+
+/* First whatever can refuse the package for want of an operator. */
+static void start_processes(struct pb_broker *b, struct pb_model_rec *m)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	if (!m->ops) {
+		pb_load_continue(b, m);
+		return;
+	}
+	m->state = PB_M_OPS;
+	if (pb_ops_start(b, m, &e))
 		pb_model_load_failed(b, m, &e);
 }
 
@@ -144,7 +174,7 @@ static void shared(struct pb_broker *b, struct pb_model_rec *m)
 		return;
 	if (m->own_constants) /* they are where the code is now */
 		pb_buffer_set(b, &m->active, pb_memory_ref(m->code), m->active.offset);
-	start_template(b, m);
+	start_processes(b, m);
 }
 
 static void share_or_start(struct pb_broker *b, struct pb_model_rec *m)
@@ -158,7 +188,7 @@ static void share_or_start(struct pb_broker *b, struct pb_model_rec *m)
 	if (any)
 		m->state = PB_M_SHARING;
 	else
-		start_template(b, m);
+		start_processes(b, m);
 }
 
 /* ---- what intake found ---- */
@@ -202,7 +232,7 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *objec
 		return;
 	}
 	if (!st)
-		st = pb_choose_backend(m->opt.backend, mf, &b->config.torch, m->backend, &e);
+		st = choose_backend(b, m, mf, &e);
 	if (!st)
 		st = take_memory(b, m, mf, result->text, &e);
 	if (!st)
@@ -254,14 +284,18 @@ static pb_status check_limits(struct pb_broker *b, struct pb_client *c, struct p
 
 enum purpose { TO_LOAD, TO_INSPECT, TO_INSPECT_BRIEFLY };
 
-static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, enum purpose why, int fd_take)
+static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, enum purpose why, int fd_take,
+		  int plugin_take)
 {
 	PB_CLEANUP(pb_client_drop_fd) int fd = fd_take;
+	PB_CLEANUP(pb_client_drop_fd) int plugin = plugin_take;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_model_rec *m;
 	uint32_t files = MODEL_FILES + (uint32_t)opt->runners;
 
-	if (pb_check_file(b, fd, "the package", &e) || check_limits(b, c, &e) ||
+	if (plugin >= 0)
+		files += OPS_FILES + 2 * (uint32_t)opt->runners;
+	if (pb_check_file(b, fd, "the package", &e) || (plugin >= 0 && pb_check_file(b, plugin, "the plugin", &e)) || check_limits(b, c, &e) ||
 	    pb_client_charge_files(b, c, files, &e)) {
 		pb_client_fail(b, c, opt->request, &e);
 		return;
@@ -278,6 +312,10 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	m->inspect_only = why != TO_LOAD;
 	m->brief = why == TO_INSPECT_BRIEFLY;
 	m->package_fd = pb_take_fd(&fd);
+	if (plugin >= 0 && pb_ops_new(m, pb_take_fd(&plugin), &e)) {
+		pb_model_load_failed(b, m, &e);
+		return;
+	}
 	if (opt->constants) {
 		m->state = PB_M_WAIT_CONSTANTS;
 		m->deadline_ns = pb_now_ns() + WAIT_CONSTANTS_NS;
@@ -321,16 +359,18 @@ static pb_status check_options(const struct pb_broker *b, const struct pb_msg_lo
 	return PT2BOX_OK;
 }
 
-void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take)
+void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take,
+	     int plugin_fd_take)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
 	if (check_options(b, m, &e)) {
 		pb_client_drop_fd(&package_fd_take);
+		pb_client_drop_fd(&plugin_fd_take);
 		pb_client_fail(b, c, m->request, &e);
 		return;
 	}
-	begin(b, c, m, TO_LOAD, package_fd_take);
+	begin(b, c, m, TO_LOAD, package_fd_take, plugin_fd_take);
 }
 
 void pb_load_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take)
@@ -338,7 +378,7 @@ void pb_load_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_m
 	struct pb_msg_load opt = {.request = m->request, .runners = 1};
 
 	snprintf(opt.model, sizeof(opt.model), "%s", m->model);
-	begin(b, c, &opt, m->brief ? TO_INSPECT_BRIEFLY : TO_INSPECT, package_fd_take);
+	begin(b, c, &opt, m->brief ? TO_INSPECT_BRIEFLY : TO_INSPECT, package_fd_take, -1);
 }
 
 void pb_load_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take)

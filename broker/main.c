@@ -35,6 +35,7 @@ static const char usage[] =
 	"                       $XDG_RUNTIME_DIR/pt2box.sock otherwise)\n"
 	"  --load-deadline MS   for loading a package (default 60000)\n"
 	"  --run-deadline MS    for one run (default 60000; -1: none)\n"
+	"  --op-deadline MS     for one call of a plugin's operator (default 10000)\n"
 	"  --memory BYTES       limit of each worker (default 8 GiB); clients may ask for less\n"
 	"  --verbose            say what happens on stderr\n"
 	"  --help, --version\n";
@@ -42,7 +43,8 @@ static const char usage[] =
 static const struct option long_options[] = {
 	{"socket", required_argument, NULL, 's'},	 {"embedded-fd", required_argument, NULL, 'e'},
 	{"load-deadline", required_argument, NULL, 'l'}, {"run-deadline", required_argument, NULL, 'r'},
-	{"memory", required_argument, NULL, 'm'},	 {"verbose", no_argument, NULL, 'v'},
+	{"op-deadline", required_argument, NULL, 'o'},	 {"memory", required_argument, NULL, 'm'},
+		 {"verbose", no_argument, NULL, 'v'},
 	{"help", no_argument, NULL, 'h'},		 {"version", no_argument, NULL, 'V'},
 	{NULL, 0, NULL, 0},
 };
@@ -93,6 +95,9 @@ static void parse(int argc, char **argv, struct pb_config *c)
 			break;
 		case 'r':
 			c->run_deadline_ms = number(optarg, -1);
+			break;
+		case 'o':
+			c->op_deadline_ms = number(optarg, 1);
 			break;
 		case 'm':
 			c->memory_bytes = (uint64_t)number(optarg, 1 << 20);
@@ -362,6 +367,7 @@ int main(int argc, char **argv)
 	static struct pb_broker b = {.config = {.embedded_fd = -1,
 						.load_deadline_ms = 60000,
 						.run_deadline_ms = 60000,
+						.op_deadline_ms = 10000,
 						.memory_bytes = 8ull << 30}};
 	struct pt2box_error e = {.status = PT2BOX_OK};
 

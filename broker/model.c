@@ -81,6 +81,7 @@ static void model_free(struct pb_broker *b, struct pb_model_rec *m)
 	close_process_fds(b, m);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		pb_close_fd(fds[i]);
+	pb_ops_free(b, m);
 	pb_buffer_set(b, &m->active, NULL, 0);
 	pb_buffer_set(b, &m->inactive, NULL, 0);
 	pb_memory_unref(b, m->code);
@@ -127,10 +128,11 @@ void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 		m->next = b->orphans;
 		b->orphans = m;
 	}
-	if (m->spawn_id) {
-		pb_model_kill(b, m); /* the record goes when the process has */
-		return;
-	}
+	pb_ops_kill(b, m, PT2BOX_CANCELLED);
+	if (m->spawn_id)
+		pb_model_kill(b, m);
+	if (m->spawn_id || pb_ops_lives(m))
+		return; /* the record goes when the processes have */
 	unlink_model(&b->orphans, m);
 	model_free(b, m);
 }
@@ -159,7 +161,7 @@ void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg)
 {
 	struct pb_model_rec *m = find_spawn(b, msg->id);
 
-	if (m)
+	if (!pb_ops_spawned(b, msg) && m)
 		m->pid = (pid_t)msg->pid;
 }
 
@@ -211,7 +213,7 @@ void pb_model_exited(struct pb_broker *b, const struct pb_msg_exited *msg)
 {
 	struct pb_model_rec *m;
 
-	if (pb_job_exited(b, msg))
+	if (pb_job_exited(b, msg) || pb_ops_exited(b, msg))
 		return;
 	m = find_spawn(b, msg->id);
 	if (!m)
@@ -229,7 +231,7 @@ void pb_model_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed
 	struct pb_model_rec *m;
 	struct pt2box_error e;
 
-	if (pb_job_spawn_failed(b, msg))
+	if (pb_job_spawn_failed(b, msg) || pb_ops_spawn_failed(b, msg))
 		return;
 	m = find_spawn(b, msg->id);
 	if (!m)
@@ -292,7 +294,7 @@ static uint64_t tick_served(struct pb_broker *b, struct pb_model_rec *m, uint64_
 	return earlier(next, earlier(pb_change_tick(b, m, now), pb_extract_tick(b, m, now)));
 }
 
-uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+static uint64_t tick_model(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	if (m->spawn_id && m->kill_wanted && !m->kill_sent) {
 		pb_model_kill(b, m);
@@ -315,4 +317,11 @@ uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now
 	default:
 		return UINT64_MAX;
 	}
+}
+
+uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+{
+	const uint64_t ops = pb_ops_tick(b, m, now);
+
+	return earlier(ops, tick_model(b, m, now));
 }

@@ -7,7 +7,7 @@
 
 #include "broker/broker.h"
 
-#define SESSION_FILES 2 /* the worker's control socket, both ends for a moment */
+#define SESSION_FILES 4 /* the worker's control socket, both ends for a moment; its lane to an ops process */
 
 static void charge(struct pb_model_rec *m, int32_t files)
 {

@@ -365,6 +365,24 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	start(s, &j);
 }
 
+static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
+{
+	static const int target[] = {PB_FD_STDERR, PB_FD_OPS_CTL, PB_FD_OPS_MANIFEST, PB_FD_OPS_BOARD, PB_FD_OPS_PLUGIN};
+	char uid[16], memory[24], results[24];
+	struct job j = {.id = m->id,
+			.program = "pt2box-ops",
+			.fds = s->rx.fds.fd,
+			.n_fds = s->rx.fds.n,
+			.argv = {"pt2box-ops", "--memory", memory, "--result-bytes", results, "--uid", uid, "--gid", uid},
+			.limits = {.memory_bytes = m->memory_bytes, .pids = 1}};
+
+	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
+	snprintf(results, sizeof(results), "%llu", (unsigned long long)m->result_bytes);
+	identity_args(s, free_child(s), uid);
+	memcpy(j.target, target, sizeof(target));
+	start(s, &j);
+}
+
 static void reap(struct spawner *s)
 {
 	int status;
@@ -430,6 +448,9 @@ static void on_broker(struct spawner *s)
 		break;
 	case PB_MSG_spawn_warden:
 		spawn_warden(s, &s->rx.msg.spawn_warden);
+		break;
+	case PB_MSG_spawn_ops:
+		spawn_ops(s, &s->rx.msg.spawn_ops);
 		break;
 	case PB_MSG_spawn_constants:
 		spawn_constants(s, &s->rx.msg.spawn_constants);

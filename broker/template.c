@@ -48,7 +48,7 @@ static void read_errors(struct pb_broker *b, struct pb_source *s, uint32_t event
 		pb_loop_remove(b, s);
 }
 
-static pb_status make_board(struct pb_model_rec *m, struct pt2box_error *err)
+pb_status pb_board_make(struct pb_model_rec *m, struct pt2box_error *err)
 {
 	void *p;
 	pb_status st;
@@ -131,7 +131,7 @@ pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct 
 
 	free(m->layers);
 	m->layers = NULL;
-	st = make_board(m, err);
+	st = pb_board_make(m, err);
 	if (!st)
 		st = pb_fd_readonly(m->board_fd, &board_ro, err);
 	/* The linker reads at a file's position: a second template must not find it where the first left it. */

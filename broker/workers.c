@@ -19,7 +19,7 @@
 void pb_board_ring(struct pb_model_rec *m)
 {
 	atomic_fetch_add(&m->board->bell, 1);
-	pb_futex_wake(&m->board->bell, PB_WORKERS_MAX);
+	pb_futex_wake(&m->board->bell, PB_WORKERS_MAX + 1); /* the ops process too */
 }
 
 pb_status pb_death_status(int wait_status, bool refused, const char *denied, int *ret_signal, char *text, size_t cap)
@@ -130,6 +130,8 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 		rec->lost[0] = '\0';
 		st = pb_send(rec->ctl.fd, PB_MSG_state_lost, &lost, NULL, 0, NULL);
 	}
+	if (!st)
+		st = pb_ops_open_lane(b, m, w);
 	if (!st)
 		st = pb_lanes_attach_all(m, w);
 	if (st)
@@ -350,6 +352,7 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 		rec->deaths++;
 		back_off(rec);
 	}
+	pb_ops_close_lane(b, m, w);
 	pb_roll_died(m, w);
 	if (rec->session && rec->used && pb_session_failed(b, m, w, &e))
 		rec->used = false;
@@ -381,6 +384,7 @@ void pb_workers_forget(struct pb_broker *b, struct pb_model_rec *m)
 {
 	for (uint32_t w = 0; w < m->top; w++) {
 		pb_loop_remove(b, &m->worker[w].ctl);
+		pb_ops_close_lane(b, m, w);
 		m->worker[w].state = PB_W_NONE;
 		m->worker[w].retiring = false;
 	}

@@ -26,7 +26,7 @@ static pb_status set_text(char *dst, size_t cap, const char *value, const char *
 }
 
 static pb_status load_message(const struct pt2box_load_options *given, struct pb_msg_load *m,
-			      int *ret_constants_fd, struct pt2box_error *err)
+			      int *ret_constants_fd, int *ret_ops_fd, struct pt2box_error *err)
 {
 	struct pt2box_load_options o = PT2BOX_LOAD_OPTIONS_INIT;
 	pb_status st;
@@ -69,6 +69,7 @@ static pb_status load_message(const struct pt2box_load_options *given, struct pb
 	m->explain = o.explain != 0;
 	m->constants = o.constants_fd >= 0;
 	*ret_constants_fd = o.constants_fd;
+	*ret_ops_fd = o.ops_fd;
 	return PT2BOX_OK;
 }
 
@@ -188,25 +189,29 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 {
 	PB_CLEANUP(pb_close_fd) int copy = -1;
 	PB_CLEANUP(pb_close_fd) int constants_copy = -1;
+	PB_CLEANUP(pb_close_fd) int ops_copy = -1;
 	struct pb_msg_load m;
 	struct pb_msg_constants k;
 	struct pb_call call;
-	int constants_fd;
+	int constants_fd, fds[2];
 	pb_status st;
 
 	pb_error_clear(err);
 	st = pb_connection_check(c, err);
 	if (!st)
-		st = load_message(opt, &m, &constants_fd, err);
+		st = load_message(opt, &m, &constants_fd, &fds[1], err);
 	if (!st)
 		st = pb_make_local(c, &fd, &copy, err);
 	if (!st)
 		st = pb_make_local(c, &constants_fd, &constants_copy, err);
+	if (!st)
+		st = pb_make_local(c, &fds[1], &ops_copy, err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_loaded);
 	m.request = k.request = call.request;
-	st = pb_call_send(c, &call, PB_MSG_load, &m, &fd, 1, err);
+	fds[0] = fd;
+	st = pb_call_send(c, &call, PB_MSG_load, &m, fds, fds[1] >= 0 ? 2 : 1, err);
 	if (!st && m.constants)
 		st = pb_call_send(c, &call, PB_MSG_constants, &k, &constants_fd, 1, err);
 	if (!st)

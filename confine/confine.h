@@ -44,6 +44,12 @@ PB_CHECK pb_status pb_confine_fds(const int *fds, size_t n, struct pt2box_error 
 /* What pid 1 of a namespace does for all of it, before it forks: needs /proc. Intake does it by itself. */
 void pb_confine_first(void);
 PB_CHECK pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error *err);
+/*
+ * An ops process, first before its plugin is linked, then before any of it runs. Between the two nothing but the name of
+ * a descriptor can be opened, and memory can become executable: the linker works on gated bytes.
+ */
+PB_CHECK pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *err);
+PB_CHECK pb_status pb_confine_ops_run(struct pt2box_error *err);
 /* Needs no /proc: the template may have emptied the mount namespace that they share. */
 PB_CHECK pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Everything up to the load filter; its listener is sent over s->link_fd. One thread may be left. */

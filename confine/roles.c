@@ -96,6 +96,35 @@ pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error
 	return pb_step_filter("filter", "intake", false, NULL, err);
 }
 
+pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *err)
+{
+	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_OPS_CTL, PB_FD_OPS_MANIFEST, PB_FD_OPS_BOARD, PB_FD_OPS_COPY,
+				  PB_FD_OPS_NAMES};
+	const struct pb_limits l = {.data_bytes = s->memory_bytes,
+				    .files = WORKER_FILES,
+				    .tasks = s->uid ? 2 : SHARED_ID_TASKS};
+	pb_status st = pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), err);
+
+	if (!st)
+		st = pb_step_one_thread(err);
+	if (!st)
+		st = pb_step_check_namespaces(err);
+	if (st)
+		return st;
+	pb_confine_first();
+	st = walls(s, &l, true, err);
+	if (st)
+		return st;
+	pb_step_no_exec_gain();
+	pb_step_landlock(false);
+	return pb_step_filter("load filter", "ops-load", false, NULL, err);
+}
+
+pb_status pb_confine_ops_run(struct pt2box_error *err)
+{
+	return pb_step_filter("run filter", "ops", true, NULL, err);
+}
+
 pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
 	/* The warden starts nobody: the template was there before this. */

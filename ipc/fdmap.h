@@ -40,6 +40,16 @@ enum pb_fd_intake_constants {
 	PB_FD_IN_PARAMETERS = 8, /* sealed: the same, for parameters */
 };
 
+/* pt2box-ops. */
+enum pb_fd_ops {
+	PB_FD_OPS_CTL = 3,	/* to the broker */
+	PB_FD_OPS_MANIFEST = 4, /* sealed */
+	PB_FD_OPS_BOARD = 5,	/* the template's: rings for control messages */
+	PB_FD_OPS_PLUGIN = 6,	/* the client's file; it may change at any time */
+	PB_FD_OPS_COPY = 7,	/* made by the process itself: what is checked and linked */
+	PB_FD_OPS_NAMES = 8,	/* /proc/self/fd, until the copy is linked: the linker takes names only */
+};
+
 /* pt2box-intake --compare. */
 enum pb_fd_intake_compare { PB_FD_IN_ONE = 4, PB_FD_IN_OTHER = 5 };
 

@@ -47,7 +47,7 @@ const struct pb_msg_row *pb_msg_row(uint64_t id)
 
 const char *pb_role_name(enum pb_role role)
 {
-	static const char *const names[] = {"client", "broker", "spawner", "warden", "template", "worker"};
+	static const char *const names[] = {"client", "broker", "spawner", "warden", "template", "worker", "ops process"};
 
 	return names[role];
 }

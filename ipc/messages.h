@@ -15,7 +15,7 @@
 #define PB_FRAME_MAX 65536
 #define PB_FDS_MAX 8
 
-enum pb_role { PB_CLIENT, PB_BROKER, PB_SPAWNER, PB_WARDEN, PB_TEMPLATE, PB_WORKER };
+enum pb_role { PB_CLIENT, PB_BROKER, PB_SPAWNER, PB_WARDEN, PB_TEMPLATE, PB_WORKER, PB_OPS };
 enum pb_state { PB_STATE_ANY, PB_STATE_NEW, PB_STATE_READY };
 
 /* How far a template has come; the text of a failure names it. */

@@ -101,6 +101,20 @@ pb_status pb_host_prepare(struct pb_host *h, const struct pb_node *node, struct 
 	return PT2BOX_OK;
 }
 
+bool pb_host_writes(const struct pb_host_node *n, uint32_t slot)
+{
+	for (uint32_t i = 0; i < n->node.n_args; i++) {
+		const struct pb_node_arg *a = &n->args[i];
+		uint32_t taken = a->kind == PT2BOX_OP_TENSOR;
+
+		for (uint32_t k = 0; a->kind == PT2BOX_OP_TENSORS && k < a->count; k++)
+			taken += a->v.bools[k];
+		if (taken && slot >= a->tensor_at && slot - a->tensor_at < taken)
+			return n->op->schema.args[i].written;
+	}
+	return false;
+}
+
 /* ---- what a plugin may ask for ---- */
 
 static struct pb_host_node *node_of(struct pt2box_op_call *c)

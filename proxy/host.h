@@ -65,6 +65,8 @@ struct pb_host *pb_host_free(struct pb_host *h);
  * in the table.
  */
 PB_CHECK pb_status pb_host_load(struct pb_host *h, const char *path, struct pt2box_error *err);
+/* The same with a plugin that is linked already (dlopen), by its handle, which @h takes on success. */
+PB_CHECK pb_status pb_host_take(struct pb_host *h, void *handle, struct pt2box_error *err);
 /* The same with a table that is linked in, which must outlive @h. */
 PB_CHECK pb_status pb_host_add(struct pb_host *h, const struct pt2box_op_plugin *plugin, struct pt2box_error *err);
 /* The operator is in the table. */
@@ -76,6 +78,8 @@ bool pb_host_has(const struct pb_host *h, const char *name);
  */
 PB_CHECK pb_status pb_host_prepare(struct pb_host *h, const struct pb_node *n, struct pb_host_node **ret,
 				   struct pt2box_error *err);
+/* The operator may write the tensor argument in slot @slot: "Tensor(a!)". */
+bool pb_host_writes(const struct pb_host_node *n, uint32_t slot);
 /*
  * Call it. @ints: n->n_ints values; @tensors: one for each tensor argument, in the order of slots, n_tensors of them:
  * checked for sense (ndim, dtype, no negative size), not for memory. *ret_results: an entry for each tensor that the node

@@ -140,7 +140,7 @@ pb_status pb_host_add(struct pb_host *h, const struct pt2box_op_plugin *plugin, 
 	return st;
 }
 
-pb_status pb_host_load(struct pb_host *h, const char *path, struct pt2box_error *err)
+pb_status pb_host_take(struct pb_host *h, void *handle, struct pt2box_error *err)
 {
 	struct pb_host_library *l = calloc(1, sizeof(*l));
 	const struct pt2box_op_plugin *(*table)(void);
@@ -148,20 +148,28 @@ pb_status pb_host_load(struct pb_host *h, const char *path, struct pt2box_error 
 
 	if (!l)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a plugin");
-	l->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!l->handle) {
-		free(l);
-		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the plugin cannot be loaded: %s", dlerror());
-	}
-	table = (const struct pt2box_op_plugin *(*)(void))dlsym(l->handle, "pt2box_op_plugin");
+	table = (const struct pt2box_op_plugin *(*)(void))dlsym(handle, "pt2box_op_plugin");
 	st = table ? pb_host_add(h, table(), err) :
-		     pb_error_set(err, PT2BOX_UNSUPPORTED, "%.200s: not a plugin: it has no pt2box_op_plugin()", path);
+		     pb_error_set(err, PT2BOX_UNSUPPORTED, "not a plugin: it has no pt2box_op_plugin()");
 	if (st) {
-		dlclose(l->handle);
 		free(l);
 		return st;
 	}
+	l->handle = handle;
 	l->next = h->libraries;
 	h->libraries = l;
 	return PT2BOX_OK;
+}
+
+pb_status pb_host_load(struct pb_host *h, const char *path, struct pt2box_error *err)
+{
+	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	pb_status st;
+
+	if (!handle)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the plugin cannot be loaded: %s", dlerror());
+	st = pb_host_take(h, handle, err);
+	if (st)
+		dlclose(handle);
+	return st;
 }

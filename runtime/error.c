@@ -23,6 +23,11 @@ void pb_rt_clear_error(void)
 	text[0] = '\0';
 }
 
+void pb_rt_set_error(const char *reason)
+{
+	snprintf(text, sizeof(text), "%s", reason);
+}
+
 const char *pb_rt_last_error(void)
 {
 	return text;

@@ -51,6 +51,8 @@ uint64_t pb_rt_window_used(void);
 
 /* Reason of the last failing call on this thread, "" if none; cleared by pb_rt_run_begin. */
 const char *pb_rt_last_error(void);
+/* The same for code that fails in place of the runtime: a callback of pb_rt_set_nodes(). */
+void pb_rt_set_error(const char *reason);
 /* An allocation was refused since run_begin (or since start). */
 bool pb_rt_memory_refused(void);
 

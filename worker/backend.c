@@ -36,6 +36,8 @@ static const struct entry entries[] = {
 	HOOK("pb_rt_seed", seed),
 	HOOK("pb_rt_trim", trim),
 	HOOK("pb_rt_set_nodes", set_nodes),
+	HOOK("pb_rt_set_error", set_error),
+	HOOK("aoti_torch_empty_strided", empty_strided),
 	HOOK("torch_exception_get_what_without_backtrace", last_error),
 };
 

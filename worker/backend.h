@@ -28,6 +28,8 @@ struct pb_backend {
 	int32_t (*get_strides)(AtenTensorHandle t, int64_t **ret);
 
 	/* Hooks: NULL where a backend has no such thing. Windows and memory limits are the native runtime's. */
+	int32_t (*empty_strided)(int64_t ndim, const int64_t *sizes, const int64_t *strides, int32_t dtype,
+				 int32_t device_type, int32_t device_index, AtenTensorHandle *ret);
 	void (*set_threads)(int n);
 	void (*enter_thread)(int threads);
 	void (*warmup)(void);
@@ -40,7 +42,11 @@ struct pb_backend {
 	void (*set_memory_limit)(uint64_t bytes);
 	void (*seed)(uint64_t seed);
 	void (*trim)(void);
-	int (*set_nodes)(const struct pb_node *nodes, uint32_t n, void *call, void *arg);
+	int (*set_nodes)(const struct pb_node *nodes, uint32_t n,
+			 int (*call)(void *arg, uint32_t node, const struct pt2box_op_value *args, uint32_t n_args,
+				     AtenTensorHandle *ret, uint32_t n_ret, int64_t *ret_ints, uint32_t n_ret_ints),
+			 void *arg);
+	void (*set_error)(const char *reason);
 	const char *(*last_error)(void);
 };
 

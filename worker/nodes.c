@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ipc/op_schema.h"
+#include "worker/ops.h"
 
 static const struct native {
 	const char *target, *schema;
@@ -67,7 +68,9 @@ pb_status pb_nodes_give(struct pb_backend *b, const struct pb_manifest *m, struc
 		if (row)
 			st = join(row, &nodes[i], err);
 	}
-	if (!st && b->set_nodes(nodes, n, NULL, NULL))
+	if (!st)
+		st = pb_ops_init(b, nodes, n, err);
+	if (!st && b->set_nodes(nodes, n, pb_ops_call, NULL))
 		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for operators");
 	if (st)
 		free(nodes);

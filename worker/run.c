@@ -8,6 +8,7 @@
 
 #include "ipc/checked.h"
 #include "worker/interpose.h"
+#include "worker/ops.h"
 
 #define DEVICE_CPU 0
 #define LAYOUT_STRIDED 0
@@ -431,6 +432,7 @@ static void run_model(struct pb_runner *r, const struct pb_lane *l, uint32_t slo
 	if (b->run_begin)
 		b->run_begin(w->base, w->bytes);
 	pb_interpose_clear_refused();
+	(void)pb_ops_take_status();
 	begin = pb_now_ns();
 	rc = r->model->run(r->model->container, r->in, r->model->n_inputs, r->out, r->model->n_outputs, NULL,
 			   r->model->proxy);
@@ -438,7 +440,9 @@ static void run_model(struct pb_runner *r, const struct pb_lane *l, uint32_t slo
 	if (rc != 0) {
 		bool refused = pb_interpose_refused() || (b->memory_refused && b->memory_refused());
 
-		reply->status = refused ? PT2BOX_MODEL_OOM : PT2BOX_MODEL_ERROR;
+		pb_status op = pb_ops_take_status();
+
+		reply->status = refused ? PT2BOX_MODEL_OOM : op ? op : PT2BOX_MODEL_ERROR;
 		pb_model_error_text(r->model, reply->text, sizeof(reply->text));
 		if (b->run_end)
 			b->run_end(NULL, 0); /* what is left of the run leaves the window */

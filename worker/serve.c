@@ -17,6 +17,7 @@
 #include "ipc/socket.h"
 #include "worker/changes.h"
 #include "worker/interpose.h"
+#include "worker/ops.h"
 #include "worker/run.h"
 
 #define LANES_MAX 100 /* futex_waitv takes 128 words */
@@ -211,6 +212,9 @@ static void handle_control(struct server *s)
 	case PB_MSG_state_lost:
 		free(s->state_lost);
 		s->state_lost = strdup(rx->msg.state_lost.text);
+		break;
+	case PB_MSG_ops_lane:
+		pb_ops_attach(&rx->msg.ops_lane, &rx->fds);
 		break;
 	case PB_MSG_retire:
 		s->retiring = true;

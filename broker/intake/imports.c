@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define PROXY_CALL "aoti_torch_proxy_executor_call_function"
-#define WHO_HAS_OPERATORS "an ops process for custom operators, or backend torch"
+#define WHO_HAS_OPERATORS "a plugin with them (--ops), or backend torch"
 #define NEEDS_LAPACK "LAPACK" /* note of a native function in runtime/shims.def */
 
 struct shim {

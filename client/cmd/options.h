@@ -22,7 +22,7 @@ struct cmd_options {
 	const char *package; /* all text is borrowed from argv or the environment */
 	const char **inputs; /* malloc'd */
 	size_t n_inputs;
-	const char *output, *name, *backend, *profile, *constants, *socket;
+	const char *output, *name, *backend, *profile, *constants, *ops, *socket;
 	bool single_threaded, explain, json, metadata;
 	uint32_t runners, threads, retries, repeat, clients;
 	uint32_t runs; /* 0: as many as say something */

@@ -24,7 +24,7 @@ pb_status cmd_open_package(const char *path, int *ret_fd, struct pt2box_error *e
 	return PT2BOX_OK;
 }
 
-static pb_status load(const struct cmd_options *o, int fd, int constants, struct pt2box *c, struct pt2box_model **ret,
+static pb_status load(const struct cmd_options *o, int fd, int constants, int ops, struct pt2box *c, struct pt2box_model **ret,
 		      struct pt2box_error *err)
 {
 	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
@@ -42,6 +42,7 @@ static pb_status load(const struct cmd_options *o, int fd, int constants, struct
 	opt.explain = o->explain;
 	opt.memory_bytes = o->memory_bytes;
 	opt.constants_fd = constants;
+	opt.ops_fd = ops;
 	cmd_progress_start("loading");
 	st = pt2box_load_fd(c, fd, &opt, ret, err);
 	cmd_progress_stop();
@@ -51,18 +52,22 @@ static pb_status load(const struct cmd_options *o, int fd, int constants, struct
 pb_status cmd_load(const struct cmd_options *o, struct pt2box **ret_c, struct pt2box_model **ret_m,
 		   struct pt2box_error *err)
 {
-	int fd = -1, constants = -1;
+	int fd = -1, constants = -1, ops = -1;
 	pb_status st = cmd_open_package(o->package, &fd, err);
 
 	if (!st && o->constants)
 		st = cmd_open_package(o->constants, &constants, err);
+	if (!st && o->ops)
+		st = cmd_open_package(o->ops, &ops, err);
 	if (!st)
 		st = pt2box_open(o->socket, ret_c, err);
 	if (!st)
-		st = load(o, fd, constants, *ret_c, ret_m, err);
+		st = load(o, fd, constants, ops, *ret_c, ret_m, err);
 	if (fd >= 0)
 		close(fd);
 	if (constants >= 0)
 		close(constants);
+	if (ops >= 0)
+		close(ops);
 	return st;
 }

@@ -22,7 +22,7 @@ static pb_status choose(const char *wanted, enum pb_shim_state second, const str
 
 	strcpy(ret, "?");
 	e->text[0] = '\0';
-	return pb_choose_backend(wanted, &m, torch, ret, e);
+	return pb_choose_backend(wanted, &m, false, torch, ret, e);
 }
 
 static void test_choices(void **state)
@@ -58,6 +58,32 @@ static void test_choices(void **state)
 	}
 }
 
+/* A plugin is for what is called by name and not native, and for nothing else. */
+static void test_plugin(void **state)
+{
+	struct pb_import imports[] = {
+		{.name = "aoti_torch_proxy_executor_call_function", .state = PB_SHIM_IS_ABSENT, .note = "my::op"},
+		{.name = "aoti_torch_cpu_rare", .state = PB_SHIM_IS_ABSENT, .note = ""},
+	};
+	struct pb_node node = {.target = "my::op", .native = false};
+	struct pb_nodes nodes = {&node, 1};
+	struct pb_manifest m = {.imports = imports, .n_imports = 1, .nodes = &nodes};
+	struct pt2box_error e;
+	char backend[16];
+
+	(void)state;
+	assert_int_equal(PT2BOX_UNSUPPORTED, pb_choose_backend("native", &m, false, &nowhere, backend, &e));
+	assert_int_equal(PT2BOX_OK, pb_choose_backend("native", &m, true, &nowhere, backend, &e));
+	assert_int_equal(PT2BOX_OK, pb_choose_backend("auto", &m, true, &there, backend, &e));
+	assert_string_equal("native", backend);
+	m.n_imports = 2;
+	assert_int_equal(PT2BOX_UNSUPPORTED, pb_choose_backend("native", &m, true, &nowhere, backend, &e));
+	assert_null(strstr(e.text, "my::op"));
+	m.n_imports = 1;
+	m.nodes = NULL; /* it does not say which */
+	assert_int_equal(PT2BOX_UNSUPPORTED, pb_choose_backend("native", &m, true, &nowhere, backend, &e));
+}
+
 /* However many are lacking, the text ends inside the error. */
 static void test_many(void **state)
 {
@@ -69,14 +95,14 @@ static void test_many(void **state)
 	(void)state;
 	for (int i = 0; i < 1000; i++)
 		imports[i] = (struct pb_import){.name = "aoti_torch_cpu_one_of_many", .state = PB_SHIM_IS_ABSENT, .note = "note"};
-	assert_int_equal(PT2BOX_UNSUPPORTED, pb_choose_backend("auto", &m, &nowhere, backend, &e));
+	assert_int_equal(PT2BOX_UNSUPPORTED, pb_choose_backend("auto", &m, false, &nowhere, backend, &e));
 	assert_non_null(strstr(e.text, "1000 functions"));
 	assert_non_null(strstr(e.text, "and PyTorch is nowhere"));
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {CHECK_TEST(test_choices), CHECK_TEST(test_many)};
+	const struct CMUnitTest tests[] = {CHECK_TEST(test_choices), CHECK_TEST(test_plugin), CHECK_TEST(test_many)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pt2box-ops: runs the operators that a package calls by name, from a plugin that the client brought. Started by the spawner
+ * as pid 1 of a new namespace, with numbered descriptors and an empty environment.
+ *
+ *	take fds -> copy the plugin -> sandbox on -> gate -> link, no constructor runs -> run filter -> constructors ->
+ *	join operators to the package's calls -> serve
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "confine/confine.h"
+#include "confine/elf_gate.h"
+#include "ipc/fdmap.h"
+#include "ipc/manifest.h"
+#include "ipc/socket.h"
+#include "proxy/serve.h"
+
+#define PLUGIN_BYTES_MAX (256ull << 20)
+#define STR2(x) #x
+#define STR(x) STR2(x)
+#define COPY_NUMBER 7 /* as text in the name that the linker is given */
+_Static_assert(COPY_NUMBER == PB_FD_OPS_COPY, "the name of the copy");
+
+struct options {
+	struct pb_confine_spec confine;
+	uint64_t result_bytes;
+};
+
+struct ops {
+	uint64_t init_addr, init_array_addr; /* the plugin's constructors, relative to where it lies; 0: none */
+	uint32_t init_array_count;
+	void *lib;
+	struct pb_manifest *manifest;
+	const struct pb_board *board;
+	struct pb_host *host;
+	struct pb_host_node **nodes;
+	uint32_t max_tensors;
+	struct pb_ops_window window;
+};
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {{"uid", required_argument, NULL, 'u'},
+					      {"gid", required_argument, NULL, 'g'},
+					      {"memory", required_argument, NULL, 'm'},
+					      {"result-bytes", required_argument, NULL, 'r'},
+					      {NULL, 0, NULL, 0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (c == 'u')
+			o->confine.uid = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (c == 'g')
+			o->confine.gid = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (c == 'm')
+			o->confine.memory_bytes = strtoull(optarg, NULL, 10);
+		else if (c == 'r')
+			o->result_bytes = strtoull(optarg, NULL, 10);
+		else
+			return false;
+	}
+	return o->result_bytes != 0;
+}
+
+static bool move_fd(int from, int to)
+{
+	if (from == to)
+		return true;
+	if (dup3(from, to, O_CLOEXEC) < 0)
+		return false;
+	close(from);
+	return true;
+}
+
+/* The client may change its file at any time: what is checked is a copy. Bytes are moved, nothing is made of them. */
+static pb_status copy_plugin(struct pt2box_error *err)
+{
+	static uint8_t buf[1u << 16];
+	uint64_t at = 0;
+	int fd = -1;
+	pb_status st = pb_memfd_unsealed("pt2box-plugin", &fd, err);
+
+	while (!st) {
+		ssize_t n = pread(PB_FD_OPS_PLUGIN, buf, sizeof(buf), (off_t)at);
+
+		if (n == 0)
+			break;
+		if (n < 0 || write(fd, buf, (size_t)n) != n)
+			st = pb_error_sys(err, "the plugin cannot be read");
+		at += n < 0 ? 0 : (uint64_t)n;
+		if (at > PLUGIN_BYTES_MAX)
+			st = pb_error_set(err, PT2BOX_LIMIT, "a plugin may have %llu bytes", PLUGIN_BYTES_MAX);
+	}
+	close(PB_FD_OPS_PLUGIN);
+	if (!st && !move_fd(fd, PB_FD_OPS_COPY))
+		st = pb_error_sys(err, "the plugin's copy");
+	return st;
+}
+
+static pb_status open_names(struct pt2box_error *err)
+{
+	int fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || !move_fd(fd, PB_FD_OPS_NAMES))
+		return pb_error_sys(err, "/proc/self/fd");
+	return PT2BOX_OK;
+}
+
+static pb_status map_board(struct ops *o, struct pt2box_error *err)
+{
+	void *p = mmap(NULL, PB_BOARD_BYTES, PROT_READ, MAP_SHARED, PB_FD_OPS_BOARD, 0);
+
+	if (p == MAP_FAILED)
+		return pb_error_sys(err, "the board");
+	o->board = p;
+	close(PB_FD_OPS_BOARD);
+	return PT2BOX_OK;
+}
+
+/* Takes the constructors out of the copy, so that linking runs no code of it. */
+static pb_status gate(struct ops *o, struct pt2box_error *err)
+{
+	struct pb_elf_facts facts = PB_ELF_FACTS_INIT;
+	struct stat sb;
+	uint8_t *file;
+	pb_status st;
+
+	if (fstat(PB_FD_OPS_COPY, &sb) != 0 || sb.st_size == 0)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the plugin is empty");
+	file = mmap(NULL, (size_t)sb.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, PB_FD_OPS_COPY, 0);
+	if (file == MAP_FAILED)
+		return pb_error_sys(err, "the plugin cannot be mapped");
+	st = pb_elf_gate(file, (uint64_t)sb.st_size, PB_ELF_PACKAGED, &facts, err);
+	if (!st)
+		pb_elf_patch(file, (uint64_t)sb.st_size);
+	o->init_addr = facts.init_addr;
+	o->init_array_addr = facts.init_array_addr;
+	o->init_array_count = facts.init_array_count;
+	pb_elf_facts_deinit(&facts);
+	munmap(file, (size_t)sb.st_size);
+	return st;
+}
+
+/* By the name that its descriptor has: the linker opens names only, and there are no others any more. */
+static pb_status link_plugin(struct ops *o, struct pt2box_error *err)
+{
+	if (fchdir(PB_FD_OPS_NAMES) != 0)
+		return pb_error_sys(err, "names of descriptors");
+	o->lib = dlopen("./" STR(COPY_NUMBER), RTLD_NOW | RTLD_LOCAL);
+	if (chdir("/") != 0)
+		return pb_error_sys(err, "/");
+	close(PB_FD_OPS_NAMES);
+	close(PB_FD_OPS_COPY);
+	if (!o->lib)
+		return pb_error_set(err, PT2BOX_UNSUPPORTED, "the plugin cannot be linked: %s", dlerror());
+	return PT2BOX_OK;
+}
+
+/* The first untrusted instruction. */
+static void construct(const struct ops *o)
+{
+	struct link_map *map = NULL;
+	static char name[] = "plugin";
+	char *argv[] = {name, NULL}, *envp[] = {NULL};
+
+	if (dlinfo(o->lib, RTLD_DI_LINKMAP, &map) != 0)
+		return;
+	if (o->init_addr)
+		((void (*)(int, char **, char **))(map->l_addr + o->init_addr))(1, argv, envp);
+	for (uint32_t i = 0; o->init_array_addr && i < o->init_array_count; i++) {
+		void (**array)(int, char **, char **) =
+			(void (**)(int, char **, char **))(map->l_addr + o->init_array_addr);
+
+		if (array[i])
+			array[i](1, argv, envp);
+	}
+}
+
+/* The calls of the package that are not native, and only those, can be made. */
+static pb_status prepare(struct ops *o, const struct options *opt, struct pt2box_error *err)
+{
+	const struct pb_nodes *nodes = o->manifest->nodes;
+	const struct pb_host_options host = {.memory = {pb_ops_window_alloc, pb_ops_window_free, &o->window},
+					     .max_result_bytes = opt->result_bytes,
+					     .max_tensors = 4096};
+	pb_status st = pb_host_new(&host, &o->host, err);
+
+	if (!st)
+		st = pb_host_take(o->host, o->lib, err);
+	o->nodes = st ? NULL : calloc((size_t)(nodes ? nodes->n : 0) + 1, sizeof(*o->nodes));
+	if (!st && !o->nodes)
+		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for operators");
+	for (uint32_t i = 0; !st && nodes && i < nodes->n; i++) {
+		const struct pb_node *n = &nodes->list[i];
+
+		if (n->native)
+			continue;
+		if (n->n_tensors > o->max_tensors)
+			o->max_tensors = n->n_tensors;
+		st = pb_host_prepare(o->host, n, &o->nodes[i], err);
+	}
+	return st;
+}
+
+static _Noreturn void give_up(const struct pt2box_error *e)
+{
+	struct pb_msg_ops_failed m = {.status = e->status};
+
+	snprintf(m.text, sizeof(m.text), "%s", e->text);
+	(void)!pb_write(PB_FD_OPS_CTL, PB_MSG_ops_failed, &m, NULL);
+	_exit(1);
+}
+
+static pb_status before_plugin(struct ops *o, const struct options *opt, struct pt2box_error *err)
+{
+	pb_status st = copy_plugin(err);
+
+	if (!st)
+		st = map_board(o, err);
+	if (!st)
+		st = open_names(err);
+	if (!st)
+		st = pb_confine_ops(&opt->confine, err);
+	if (!st)
+		st = pb_manifest_read(PB_FD_OPS_MANIFEST, &o->manifest, err);
+	if (!st)
+		st = gate(o, err);
+	if (!st)
+		st = link_plugin(o, err);
+	if (!st)
+		st = pb_confine_ops_run(err);
+	return st;
+}
+
+int main(int argc, char **argv)
+{
+	static struct ops o;
+	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_OPS_CTL, PB_FD_OPS_MANIFEST, PB_FD_OPS_BOARD, PB_FD_OPS_PLUGIN};
+	struct options opt = {.confine = {.threads = 1, .link_fd = -1}};
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	if (!parse(argc, argv, &opt) || getpid() != 1) {
+		fprintf(stderr, "pt2box-ops: is started by pt2boxd, not by hand\n");
+		return 2;
+	}
+	if (pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), &e) || before_plugin(&o, &opt, &e))
+		give_up(&e);
+	construct(&o);
+	if (prepare(&o, &opt, &e))
+		give_up(&e);
+	pb_ops_serve(o.nodes, o.manifest->nodes ? o.manifest->nodes->n : 0, o.max_tensors + 1, &o.window, o.board);
+}
