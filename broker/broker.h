@@ -401,6 +401,8 @@ PB_CHECK pb_status pb_ops_new(struct pb_model_rec *m, int plugin_fd_take, struct
 PB_CHECK pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err);
 /* There is a process. */
 bool pb_ops_lives(const struct pb_model_rec *m);
+/* 0: there is none now. Of a model with m->ops. */
+pid_t pb_ops_pid(const struct pb_model_rec *m, uint32_t *ret_deaths);
 /* @why: OP_TIMEOUT, or the call in hand is said to have crashed. */
 void pb_ops_kill(struct pb_broker *b, struct pb_model_rec *m, pb_status why);
 void pb_ops_free(struct pb_broker *b, struct pb_model_rec *m);

@@ -266,6 +266,12 @@ bool pb_ops_lives(const struct pb_model_rec *m)
 	return m->ops && m->ops->spawn_id;
 }
 
+pid_t pb_ops_pid(const struct pb_model_rec *m, uint32_t *ret_deaths)
+{
+	*ret_deaths = m->ops->deaths;
+	return m->ops->pid;
+}
+
 void pb_ops_kill(struct pb_broker *b, struct pb_model_rec *m, pb_status why)
 {
 	struct pb_ops_rec *o = m->ops;

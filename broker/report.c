@@ -196,7 +196,7 @@ static long long memfd_bytes(const struct pb_model_rec *m, uint64_t report)
 static const char *state_name(const struct pb_model_rec *m)
 {
 	static const char *const names[] = {
-		"waiting for constants", "waiting for its turn", "intake", "sharing", "loading", "ready", "broken",
+		"waiting for constants", "waiting for its turn", "intake", "sharing", "starting operators", "loading", "ready", "broken",
 		"ending",
 	};
 
@@ -339,6 +339,13 @@ static void model_json(FILE *f, const struct pb_broker *b, const struct pb_model
 		fputc('}', f);
 	}
 	workers_json(f, m, kids, n_kids);
+	if (m->ops) {
+		uint32_t deaths;
+
+		fputs(",\"ops\":{", f);
+		process_json(f, pb_ops_pid(m, &deaths));
+		fprintf(f, ",\"deaths\":%u}", deaths);
+	}
 	fputc('}', f);
 }
 

@@ -3,21 +3,9 @@
  * The host of plugins (include/pt2box_op.h): loads them, keeps the table of their operators, calls an operator for a node
  * of a package, and checks what comes back. A library: whoever links it decides about processes, sandboxes and deadlines.
  *
- * The seam to the ops process (pt2box-ops, which is not here yet) is this. It is a loop around the host:
- *
- *	start	pb_host_new() with limits; pb_host_load() for each plugin of the tenant's policy, before its sandbox
- *		closes; then the filter.
- *	load	the broker sends the manifest of a package (pb_manifest_decode); for each of its nodes that is not native,
- *		pb_host_prepare(). What fails is the refusal of the package, by the operator's name. Only nodes that were
- *		prepared can be called: that is the allow-list.
- *	call	a worker's request on their lane: number of the node, integers, and for each tensor argument dtype, sizes,
- *		strides, and the place in memory that both map. The loop copies the request once, checks every extent against
- *		what it has mapped, makes struct pt2box_op_tensor of it, and calls pb_host_call(). Memory of results comes
- *		from struct pb_host_memory: there it is the window of the lane, so that no result is copied.
- *	reply	status, text, and the description of each result. The worker checks these as hostile as everything else that
- *		comes from another process, makes tensors over the window and gives them to the model.
- *	worker	runtime/hooks.h: pb_rt_set_nodes() takes a callback for what the runtime does not compute; it writes the
- *		request and waits. Deadline and death of the ops process are the broker's to see (OP_TIMEOUT, OP_CRASHED).
+ * The ops process (proxy/main.c, proxy/serve.c) is a loop around it: pb_host_prepare() for each call of the package that is not native,
+ * which is the list of what is allowed; pb_host_call() with tensors in the memory of a worker's lane, and memory of
+ * results in the same lane. Deadline and death are the broker's to see.
  *
  * Not thread safe.
  */

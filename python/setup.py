@@ -16,7 +16,7 @@ from setuptools.command.build_py import build_py
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 BUILD = os.path.abspath(os.environ.get("PT2BOX_BUILD", os.path.join(ROOT, "build")))
-PROGRAMS = ["pt2boxd", "pt2box-worker", "pt2box-intake", "libtorch_cpu.so"]
+PROGRAMS = ["pt2boxd", "pt2box-worker", "pt2box-intake", "pt2box-ops", "libtorch_cpu.so"]
 PARTS = ["libpt2box.a"] + ["libexec/" + p for p in PROGRAMS]
 
 with open(os.path.join(ROOT, "Makefile")) as f:

@@ -38,6 +38,12 @@ static void show_model(const json_t *m)
 			 (long long)cmd_json_int(w, "deaths"));
 		row(kind, cmd_json_text(w, "state"), w, rest);
 	}
+	w = json_object_get(m, "ops");
+	if (w) {
+		snprintf(rest, sizeof(rest), cmd_json_int(w, "deaths") > 0 ? "died %lld times" : "",
+			 (long long)cmd_json_int(w, "deaths"));
+		row("  operators", "", w, rest);
+	}
 }
 
 static void fill(json_t *o)
@@ -51,6 +57,7 @@ static void fill(json_t *o)
 	{
 		cmd_memory_fill(json_object_get(m, "warden"));
 		cmd_memory_fill(json_object_get(m, "template"));
+		cmd_memory_fill(json_object_get(m, "ops"));
 		json_array_foreach(json_object_get(m, "workers"), k, w)
 			cmd_memory_fill(w);
 	}

@@ -86,7 +86,7 @@ def _ask(socket, f):
 
 def load(path: Package, *, model: str = "model", runners: int = 1, threads: int = 0, backend: str = "auto",
          profile: str = "default", single_threaded: bool = False, device: int = -1, socket: str | os.PathLike | None = None,
-         constants=None, run_deadline: float | None = None, load_deadline: float | None = None, memory: int | None = None,
+         constants=None, ops=None, run_deadline: float | None = None, load_deadline: float | None = None, memory: int | None = None,
          explain: bool = False, deadline: float | None = None, retries: int = 0, outputs: str = "auto",
          copy_outputs: bool = False) -> Model:
     """Load a package: a path, its bytes, or an open file.
@@ -96,6 +96,7 @@ def load(path: Package, *, model: str = "model", runners: int = 1, threads: int 
     backend: "auto", "native" or "torch"; profile: "default" or "strict"
     single_threaded: as PyTorch's run_single_threaded, with one runner
     constants: for packages without: a safetensors file, or a mapping of names to tensors
+    ops: a plugin with operators that the package calls by name (pt2box_op.h): a path, its bytes, or an open file
     run_deadline, load_deadline: seconds, kept by the broker; None: its default; infinity: none (of runs)
     memory: bytes of each worker; None: the broker's default
     explain: name the system call of a model that its filter kills (slower)
@@ -107,7 +108,7 @@ def load(path: Package, *, model: str = "model", runners: int = 1, threads: int 
     """
     return _ask(socket, lambda c: c.load(
         path, model=model, runners=runners, threads=threads, backend=backend, profile=profile, single_threaded=single_threaded,
-        device=device, constants=constants, run_deadline=run_deadline, load_deadline=load_deadline, memory=memory,
+        device=device, constants=constants, ops=ops, run_deadline=run_deadline, load_deadline=load_deadline, memory=memory,
         explain=explain, deadline=deadline, retries=retries, outputs=outputs, copy_outputs=copy_outputs))
 
 

@@ -274,29 +274,29 @@ class Connection(_core.Connection):
 
     def load(self, path: Package, *, model: str = "model", runners: int = 1, threads: int = 0, backend: str = "auto",
              profile: str = "default", single_threaded: bool = False, device: int = -1, constants=None,
-             run_deadline: float | None = None, load_deadline: float | None = None, memory: int | None = None,
+             ops=None, run_deadline: float | None = None, load_deadline: float | None = None, memory: int | None = None,
              explain: bool = False, deadline: float | None = None, retries: int = 0, outputs: str = "auto",
              copy_outputs: bool = False) -> Model:
         """As pt2box.load()."""
         options = (milliseconds(deadline), retries, outputs, copy_outputs)
-        m = interruptible(self._load, path, constants, (
+        m = interruptible(self._load, (path, constants, ops), (
             model, backend, profile, runners, threads, single_threaded, device, milliseconds(load_deadline),
             milliseconds(run_deadline), explain), memory or 0)
         m.name = model
         m._prepare(self, options)
         return m
 
-    def _load(self, path, constants, options, memory):
+    def _load(self, files, options, memory):
         fds = []
         try:
-            for file in (path, constants):
+            for file in files:
                 if file is None:
                     fds.append((-1, False))
                 elif hasattr(file, "items"):
                     fds.append((safetensors(file), True))
                 else:
                     fds.append(open_file(file))
-            return Model(self, fds[0][0], *options, fds[1][0], memory)
+            return Model(self, fds[0][0], *options, fds[1][0], memory, fds[2][0])
         finally:
             for fd, ours in fds:
                 if ours:

@@ -80,7 +80,7 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 {
 	static char *names[] = {"connection", "fd",	 "model",	    "backend", "profile",
 				"runners",    "threads", "single_threaded", "device",  "load_ms",
-				"run_ms",     "explain", "constants_fd",    "memory",  NULL};
+				"run_ms",     "explain", "constants_fd",    "memory",  "ops_fd", NULL};
 	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
 	struct pt2box_model *m = NULL;
 	struct model_object *ret = NULL;
@@ -92,11 +92,11 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 	struct pt2box *box;
 	int fd;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i|zzzIIpiLLpiK:Model", names,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i|zzzIIpiLLpiKi:Model", names,
 					 connection_type, &c, &fd, &opt.model_name, &opt.backend,
 					 &opt.profile, &opt.runners, &opt.threads,
 					 &opt.single_threaded, &opt.device_index, &load_ms, &run_ms,
-					 &opt.explain, &opt.constants_fd, &memory))
+					 &opt.explain, &opt.constants_fd, &memory, &opt.ops_fd))
 		return NULL;
 	opt.load_deadline_ms = load_ms;
 	opt.run_deadline_ms = run_ms;
