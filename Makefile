@@ -286,7 +286,7 @@ check-headers: ready ## every header compiles alone, public ones as C99 and C++
 check-docs: $(B)/host/docgen ## generated pages are up to date
 	@tools/check-docs.sh $(B)
 NAMED := $(B)/tests/torch/named.so
-$(NAMED): $(call obj,tests/torch/named.c broker/intake/nodes.c broker/intake/arena.c worker/nodes.c $(IPC))
+$(NAMED): $(call obj,tests/torch/named.c broker/intake/nodes.c broker/intake/arena.c worker/nodes.c worker/ops.c $(IPC))
 	@mkdir -p $(@D)
 	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -ljansson -lmsgpackc -ldl
 check-torch: all python $(NAMED) $(B)/tests/integration/test_hostile ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager

@@ -325,6 +325,21 @@ class Bench:
         self.constants_memory(pkg, sets)
         self.updates(pkg, sets)
 
+    def operators(self):
+        """Calls of a plugin's operator on 1 KiB, in a process of its own."""
+        path = os.path.join(self.a.models, "named") if self.a.models else ""
+        if not path or not os.path.exists(path + "100.pt2"):
+            print("Operators of a plugin: skipped, bench/make_models.py needs torch 2.13.0 to make the packages.")
+            return
+
+        def p50(n):
+            argv = [os.path.join(self.a.build, "pt2box"), "bench", "%s%d.pt2" % (path, n), "--input", "%s%d.npz" % (path, n),
+                    "--ops", os.path.join(self.a.build, "bench", "example.so"), "--count", "300", "--json"]
+            return json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)["p50_us"]
+
+        print("Operators of a plugin, 1 KiB, each call:")
+        self.goal("(a run with 100 - a run with none) / 100", statistics.median((p50(100) - p50(0)) / 100 for _ in range(5)), 30, " us")
+
     def larger(self, models):
         print("Larger models, one thread, p50:")
         ratios = []
@@ -354,6 +369,7 @@ class Bench:
         self.workers_memory(models)
         self.python()
         self.large_constants()
+        self.operators()
         if models:
             self.larger(models)
         missed = [g for g in self.goals if not g[4]]
@@ -366,7 +382,7 @@ def main():
     p.add_argument("--torch-host", default="")
     p.add_argument("--models", default="")
     p.add_argument("--python", default=sys.executable, help="the interpreter that is measured")
-    p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants")
+    p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants, operators")
     p.add_argument("--quick", action="store_true", help="fewer calls: does it run at all")
     a = p.parse_args()
     a.build = os.path.abspath(a.build)

@@ -80,6 +80,38 @@ def linears():
 EXTERNAL = {"linears"}
 
 
+@torch.library.custom_op("pt2box_test::triple", mutates_args=())
+def triple(x: torch.Tensor, k: int) -> torch.Tensor:
+    return x * 3 + k
+
+
+@triple.register_fake
+def _(x, k):
+    return torch.empty_like(x)
+
+
+class Named(nn.Module):
+    """So many calls of an operator that a plugin has (tests/plugins/example.c), on 1 KiB."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+
+    def forward(self, x):
+        y = x.relu()
+        for i in range(self.n):
+            y = torch.ops.pt2box_test.triple(y, i)
+        return y + 1
+
+
+def named0():
+    return Named(0), (torch.randn(256),)
+
+
+def named100():
+    return Named(100), (torch.randn(256),)
+
+
 def save_constants(module, path):
     from safetensors.torch import save_file
     save_file(module.state_dict(), path + ".a.safetensors")
@@ -109,7 +141,7 @@ def make(name, out):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", required=True)
-    p.add_argument("--only", nargs="*", default=["resnet18", "bert", "gpt2", "linears"])
+    p.add_argument("--only", nargs="*", default=["resnet18", "bert", "gpt2", "linears", "named0", "named100"])
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
     for name in a.only:

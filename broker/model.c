@@ -169,6 +169,7 @@ void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg)
 static void break_model(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
 {
 	m->state = PB_M_BROKEN;
+	pb_ops_kill(b, m, PT2BOX_CANCELLED);
 	snprintf(m->fail_text, sizeof(m->fail_text), "%s", why->text);
 	m->fail_status = why->status;
 	m->fail_signal = why->signal;

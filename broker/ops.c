@@ -390,7 +390,7 @@ static void ended(struct pb_broker *b, struct pb_model_rec *m, const struct pt2b
 	}
 	fail_calls(o, e);
 	back_off(o);
-	if (!o->quick_deaths || o->quick_deaths <= 8)
+	if (m->state != PB_M_BROKEN && o->quick_deaths <= 8)
 		restart(b, m);
 }
 

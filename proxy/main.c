@@ -231,6 +231,7 @@ static pb_status before_plugin(struct ops *o, const struct options *opt, struct 
 		st = pb_confine_ops(&opt->confine, err);
 	if (!st)
 		st = pb_manifest_read(PB_FD_OPS_MANIFEST, &o->manifest, err);
+	close(PB_FD_OPS_MANIFEST);
 	if (!st)
 		st = gate(o, err);
 	if (!st)

@@ -18,6 +18,7 @@ case "$torch" in
 			-o "$host" -L"$dir/lib" -Wl,-rpath,"$dir/lib" -Wl,--no-as-needed -ltorch_cpu -lc10 -ltorch \
 			-Wl,--as-needed -ldl
 	fi
+	${CC:-cc} -O3 -shared -fPIC -I. -o "$build/bench/example.so" tests/plugins/example.c
 	models=${PT2BOX_BENCH_MODELS:-$build/bench/models}
 	$python bench/make_models.py --out "$models"
 	;;

@@ -50,6 +50,7 @@ static const char *const hooks[] = {
 	"pb_rt_seed",
 	"pb_rt_trim",
 	"pb_rt_set_nodes",
+	"pb_rt_set_error",
 	"pb_rt_is_constant",
 	"torch_exception_get_what_without_backtrace",
 };
