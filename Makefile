@@ -102,7 +102,7 @@ all: ready ## build every program and library into build/
 
 .PHONY: programs tests-build tests-objects fuzz-build python
 programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
-tests-build: programs $(if $(san)$(fuzz),,$(PYTHON_PARTS)) $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
+tests-build: programs $(PLUGINS) $(if $(san)$(fuzz),,$(PYTHON_PARTS)) $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
 tests-objects: $(call obj,$(UNIT_SRC) $(INTEG_SRC) $(FUZZ_SRC) $(TOOLS_SRC) $(BENCHES_SRC) $(TESTLIB))
 fuzz-build: $(FUZZ)
 

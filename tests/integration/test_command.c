@@ -154,7 +154,8 @@ static bool runs_natively(const char *name)
 	return true;
 }
 
-static int run_case(const struct test_fixture *f, size_t i, const char *output)
+/* @plugin: NULL: none */
+static int run_case(const struct test_fixture *f, size_t i, const char *output, const char *plugin)
 {
 	const struct test_case *c = &f->cases[i];
 	const char *args[ARGS_MAX] = {"run", f->package, "--input", c->in, "--output", output, "--backend", "native"};
@@ -169,6 +170,10 @@ static int run_case(const struct test_fixture *f, size_t i, const char *output)
 		args[n++] = "--constants";
 		args[n++] = f->constants;
 	}
+	if (plugin) {
+		args[n++] = "--ops";
+		args[n++] = plugin;
+	}
 	/* The cases of a sequence have the same inputs. */
 	snprintf(repeat, sizeof(repeat), "%zu", i + 1);
 	if (f->sequence) {
@@ -181,21 +186,24 @@ static int run_case(const struct test_fixture *f, size_t i, const char *output)
 static void every_fixture(void **state)
 {
 	struct test_fixture f;
-	char name[64];
+	char name[64], plugin[300];
 	size_t n = 0;
 	int bad = 0;
 
 	(void)state;
+	snprintf(plugin, sizeof(plugin), "%s/tests/plugins/example.so", test_build_dir());
 	for (; test_fixture_name(n, name); n++) {
 		if (test_fixture_load(name, &f))
 			fail_msg("%s", name);
 		for (size_t i = 0; i < f.n_cases; i++) {
 			const char *o = in_dir("fixture.npz");
-			int rc = run_case(&f, i, o);
+			int rc = run_case(&f, i, o, NULL);
 
 			if (!runs_natively(name)) {
 				assert_error(rc, PT2BOX_UNSUPPORTED, strcmp(name, "customop") ? "pt2box_kinds::big" : "triple");
-			} else if (rc) {
+				rc = run_case(&f, i, o, plugin);
+			}
+			if (rc) {
 				fprintf(stderr, "%s: exit status %d: %s", f.cases[i].in, rc, err);
 				bad++;
 			} else if (test_compare_files(&f, &f.cases[i], o)) {

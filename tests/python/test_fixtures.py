@@ -4,9 +4,9 @@
 import os
 import unittest
 
-from harness import FIXTURES, Fixture, TestCase, flat, main, nest, pt2box
+from harness import BUILD, FIXTURES, Fixture, TestCase, flat, main, nest, pt2box
 
-# What the runtime of this version does not take: the error is tested elsewhere.
+# What runs with a plugin only.
 REFUSED = {"customop": "UNSUPPORTED", "opkinds": "UNSUPPORTED"}
 
 
@@ -19,17 +19,17 @@ def fixtures():
 
 class EveryFixture(TestCase):
     def one(self, name, model):
-        f = Fixture(name, model)
+        f, options = Fixture(name, model), {}
         if name in REFUSED:
             with self.assertRaises(pt2box.Error) as e:
                 f.load()
             self.assertEqual(e.exception.status, REFUSED[name])
-            return
-        with f.load() as m:
+            options["ops"] = os.path.join(BUILD, "tests", "plugins", "example.so")
+        with f.load(**options) as m:
             for inputs, want in f.cases():
                 self.assert_close(m.run(inputs), want, f.meta, name + " flat")
         # A new one, whose state is new.
-        with f.load() as m:
+        with f.load(**options) as m:
             tree = m.call_spec["in"]["tree"]
             for inputs, want in f.cases():
                 leaves = f.meta.get("leaves_in") or ["tensor"] * len(inputs)
