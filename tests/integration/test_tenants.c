@@ -330,7 +330,7 @@ static void test_package_on_an_overlay(void **state)
 	struct pt2box_error err;
 	struct pt2box_model *m;
 	struct pt2box *c;
-	char over[110], opt[300], path[200];
+	char over[110], opt[4600], path[200];
 
 	(void)state;
 	test_paths_init(&paths);
