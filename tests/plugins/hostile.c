@@ -86,7 +86,12 @@ static int triple(struct pt2box_op_call *c)
 	case HOSTILE_SOCKET:
 		return socket(AF_INET, SOCK_STREAM, 0) >= 0;
 	case HOSTILE_FILE:
-		return fopen("/etc/passwd", "r") != NULL;
+		FILE *f = fopen("/etc/passwd", "r");
+
+	if (!f)
+		return 0;
+	fclose(f);
+	return 1;
 	case HOSTILE_EXIT:
 		_exit(3);
 	case HOSTILE_FAIL:
