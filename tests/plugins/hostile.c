@@ -64,6 +64,16 @@ static int other_shape(struct pt2box_op_call *c)
 	return y ? c->set_result(c, 0, y) : 1;
 }
 
+static int opens_a_file(void)
+{
+	FILE *f = fopen("/etc/passwd", "r");
+
+	if (!f)
+		return 0;
+	fclose(f);
+	return 1;
+}
+
 static int triple(struct pt2box_op_call *c)
 {
 	const struct pt2box_op_tensor *x = c->args[0].v.tensor;
@@ -86,12 +96,7 @@ static int triple(struct pt2box_op_call *c)
 	case HOSTILE_SOCKET:
 		return socket(AF_INET, SOCK_STREAM, 0) >= 0;
 	case HOSTILE_FILE:
-		FILE *f = fopen("/etc/passwd", "r");
-
-	if (!f)
-		return 0;
-	fclose(f);
-	return 1;
+		return opens_a_file();
 	case HOSTILE_EXIT:
 		_exit(3);
 	case HOSTILE_FAIL:
