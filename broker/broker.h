@@ -489,6 +489,8 @@ PB_CHECK pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m
 /* Read what the dead have left in their sockets. */
 void pb_template_last_words(struct pb_broker *b, struct pb_model_rec *m);
 void pb_template_note_failure(struct pb_model_rec *m, pb_status st, const char *text);
+/* It cannot be told anything: end it, with that as the reason. */
+void pb_template_deaf(struct pb_broker *b, struct pb_model_rec *m);
 /* What it was doing: "linking", for texts. */
 const char *pb_template_phase(const struct pb_model_rec *m);
 /* May be told to fork: it is ready and has been given its constants. */

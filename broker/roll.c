@@ -91,7 +91,7 @@ void pb_roll_next(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 	pb_workers_want(m, (uint32_t)w, 0);
 	m->fresh = w;
 	if (pb_worker_fork(b, m, (uint32_t)w))
-		pb_model_kill(b, m);
+		pb_template_deaf(b, m);
 }
 
 /* A fresh one that dies ends the rolling: the old ones serve. */

@@ -30,6 +30,12 @@ void pb_template_note_failure(struct pb_model_rec *m, pb_status st, const char *
 	snprintf(m->fail_text, sizeof(m->fail_text), "%s", text);
 }
 
+void pb_template_deaf(struct pb_broker *b, struct pb_model_rec *m)
+{
+	pb_template_note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template does not listen");
+	pb_model_kill(b, m);
+}
+
 /* ---- start ---- */
 
 static void warden_message(struct pb_broker *b, struct pb_source *s, uint32_t events);
@@ -178,10 +184,8 @@ bool pb_template_apply(struct pb_broker *b, struct pb_model_rec *m, const struct
 	if (!st)
 		return true;
 	/* One that has gone is heard of from the warden, with the reason. */
-	if (st != PT2BOX_BROKER_LOST) {
-		pb_template_note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template does not listen");
-		pb_model_kill(b, m);
-	}
+	if (st != PT2BOX_BROKER_LOST)
+		pb_template_deaf(b, m);
 	return false;
 }
 

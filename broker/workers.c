@@ -233,7 +233,7 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 		if (!rec->used || rec->state != PB_W_NONE || rec->retry_ns > now)
 			continue;
 		if (pb_worker_fork(b, m, w))
-			pb_model_kill(b, m);
+			pb_template_deaf(b, m);
 		return;
 	}
 	pb_roll_next(b, m, now);
