@@ -2,36 +2,24 @@
 /* See serve.h. Every number of a worker is checked before the plugin sees it. */
 #include "proxy/serve.h"
 
-#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ipc/checked.h"
 #include "ipc/fdmap.h"
+#include "ipc/lane_set.h"
 #include "ipc/ops_call.h"
 #include "ipc/socket.h"
 
-#define SPIN_NS 20000u
 #define SELF 0u /* its number on the lanes, where nobody else serves */
-
-struct served {
-	uint32_t id;
-	uint32_t bell; /* when it was last scanned */
-	struct pb_lane lane;
-};
 
 struct server {
 	struct pb_host_node *const *nodes;
 	uint32_t n_nodes;
 	struct pb_ops_window *window;
-	const struct pb_board *board;
-	uint32_t board_bell, misses, first;
-	struct served *lanes[PB_WORKERS_MAX];
-	uint32_t n_lanes;
+	struct pb_lane_set lanes;
 	struct pb_lane_decoder *decoder;
 	struct pt2box_op_tensor *tensors;
 	struct pb_lane_tensor *outputs;
@@ -181,32 +169,8 @@ static void attach(struct server *s, const struct pb_msg_ops_attach *m, const st
 					     .slot_bytes = (uint32_t)m->slot_bytes,
 					     .up_bytes = m->up_bytes,
 					     .down_bytes = m->down_bytes};
-	struct served *l = s->n_lanes < PB_WORKERS_MAX ? calloc(1, sizeof(*l)) : NULL;
 
-	if (!l)
-		return;
-	l->id = (uint32_t)m->lane;
-	if (pb_lane_map(&l->lane, PB_LANE_WORKER, &geo, fds->fd[0], fds->fd[1], NULL)) {
-		free(l);
-		return;
-	}
-	pb_lane_mark_sleeping(&l->lane, SELF, false);
-	l->bell = pb_lane_bell(&l->lane) - 1; /* calls may wait in it */
-	s->lanes[s->n_lanes++] = l;
-}
-
-static void detach(struct server *s, uint64_t id)
-{
-	for (uint32_t i = 0; i < s->n_lanes; i++) {
-		struct served *l = s->lanes[i];
-
-		if (l->id != id)
-			continue;
-		pb_lane_unmap(&l->lane);
-		free(l);
-		s->lanes[i] = s->lanes[--s->n_lanes];
-		return;
-	}
+	(void)!pb_lane_set_add(&s->lanes, (uint32_t)m->lane, &geo, fds->fd[0], fds->fd[1]);
 }
 
 static void read_control(struct server *s)
@@ -221,82 +185,9 @@ static void read_control(struct server *s)
 		if (s->rx.row->id == PB_MSG_ops_attach)
 			attach(s, &s->rx.msg.ops_attach, &s->rx.fds);
 		else if (s->rx.row->id == PB_MSG_ops_detach)
-			detach(s, s->rx.msg.ops_detach.lane);
+			pb_lane_set_remove(&s->lanes, s->rx.msg.ops_detach.lane);
 		pb_fds_close(&s->rx.fds);
 	}
-}
-
-/* ---- waiting ---- */
-
-static bool serve_round(struct server *s)
-{
-	for (uint32_t i = 0; i < s->n_lanes; i++) {
-		struct served *l = s->lanes[(s->first + i) % s->n_lanes];
-		uint32_t bell = pb_lane_bell(&l->lane), slot, seq;
-
-		if (bell == l->bell)
-			continue;
-		if (pb_lane_claim(&l->lane, SELF, &slot, &seq)) {
-			serve_one(s, &l->lane, slot, seq);
-			s->first = (s->first + i + 1) % s->n_lanes; /* no worker starves another */
-			return true;
-		}
-		l->bell = bell;
-	}
-	return false;
-}
-
-static bool anything_new(const struct server *s)
-{
-	if (atomic_load_explicit(&s->board->bell, memory_order_relaxed) != s->board_bell)
-		return true;
-	for (uint32_t i = 0; i < s->n_lanes; i++)
-		if (pb_lane_bell(&s->lanes[i]->lane) != s->lanes[i]->bell)
-			return true;
-	return false;
-}
-
-static bool spin(struct server *s)
-{
-	uint64_t until = pb_now_ns() + (s->misses > 16 ? 2000 : SPIN_NS);
-
-	do {
-		for (int i = 0; i < 32; i++) {
-			if (anything_new(s)) {
-				s->misses = 0;
-				return true;
-			}
-			__builtin_ia32_pause();
-		}
-	} while (pb_now_ns() < until);
-	s->misses++;
-	return false;
-}
-
-static void mark_all(struct server *s, bool sleeping)
-{
-	for (uint32_t i = 0; i < s->n_lanes; i++)
-		pb_lane_mark_sleeping(&s->lanes[i]->lane, SELF, sleeping);
-}
-
-static void sleep_on_all(struct server *s)
-{
-	struct futex_waitv w[PB_WORKERS_MAX + 1];
-
-	mark_all(s, true);
-	if (!anything_new(s)) {
-		memset(w, 0, (s->n_lanes + 1) * sizeof(w[0]));
-		w[0].val = s->board_bell;
-		w[0].uaddr = (uintptr_t)&s->board->bell;
-		w[0].flags = FUTEX_32;
-		for (uint32_t i = 0; i < s->n_lanes; i++) {
-			w[i + 1].val = s->lanes[i]->bell;
-			w[i + 1].uaddr = (uintptr_t)pb_lane_bell_word(&s->lanes[i]->lane);
-			w[i + 1].flags = FUTEX_32;
-		}
-		syscall(SYS_futex_waitv, w, s->n_lanes + 1, 0, NULL, CLOCK_MONOTONIC);
-	}
-	mark_all(s, false);
 }
 
 _Noreturn void pb_ops_serve(struct pb_host_node *const *nodes, uint32_t n, uint32_t max_tensors,
@@ -309,8 +200,8 @@ _Noreturn void pb_ops_serve(struct pb_host_node *const *nodes, uint32_t n, uint3
 	s->nodes = nodes;
 	s->n_nodes = n;
 	s->window = window;
-	s->board = board;
-	s->board_bell = atomic_load(&board->bell) - 1;
+	pb_lane_set_init(&s->lanes, board, SELF, PB_WORKERS_MAX);
+	s->lanes.board_bell--; /* control messages may wait */
 	s->decoder = pb_lane_decoder_new(max_tensors);
 	s->tensors = calloc((size_t)max_tensors + 1, sizeof(*s->tensors));
 	s->outputs = calloc((size_t)max_tensors + 1, sizeof(*s->outputs));
@@ -320,14 +211,15 @@ _Noreturn void pb_ops_serve(struct pb_host_node *const *nodes, uint32_t n, uint3
 	if (pb_write(PB_FD_OPS_CTL, PB_MSG_ops_ready, &ready, NULL))
 		_exit(0);
 	for (;;) {
-		uint32_t bell = atomic_load_explicit(&board->bell, memory_order_acquire);
+		struct pb_lane *l;
+		uint32_t slot, seq;
 
-		if (bell != s->board_bell) {
-			s->board_bell = bell;
+		if (pb_lane_set_has_rung(&s->lanes))
 			read_control(s);
-		}
-		if (serve_round(s) || spin(s))
-			continue;
-		sleep_on_all(s);
+		l = pb_lane_set_claim(&s->lanes, &slot, &seq);
+		if (l)
+			serve_one(s, l, slot, seq);
+		else
+			pb_lane_set_wait(&s->lanes);
 	}
 }

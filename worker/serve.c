@@ -2,48 +2,29 @@
 /* The serve loop: control messages, claims, waiting. See serve.h. */
 #include "worker/serve.h"
 
-#include <errno.h>
-#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ipc/fdmap.h"
-#include "ipc/lane.h"
+#include "ipc/lane_set.h"
 #include "ipc/socket.h"
 #include "worker/changes.h"
 #include "worker/interpose.h"
 #include "worker/ops.h"
 #include "worker/run.h"
 
-#define LANES_MAX 100 /* futex_waitv takes 128 words */
-#define SPIN_NS 20000u
-
-struct served {
-	uint32_t id;
-	uint32_t bell; /* when it was last scanned */
-	struct pb_lane lane;
-};
-
 struct server {
 	struct pb_model *model;
-	const struct pb_board *board;
-	uint32_t worker;
-	uint32_t board_bell;
-	struct served *lanes[LANES_MAX];
-	uint32_t n_lanes;
-	uint32_t first; /* where the next round begins: no lane starves another */
+	struct pb_lane_set lanes;
 	struct pb_runner runner;
 	struct pb_lane_decoder *decoder;
 	struct pb_rx *rx;
 	struct pb_changes changes;
 	bool retiring;	  /* ends once no client has outputs to fetch */
 	char *state_lost; /* what the first request is told; NULL: nothing */
-	uint32_t misses;  /* spins in a row that did not pay */
 	uint8_t request[65536], reply[65536];
 };
 
@@ -91,39 +72,14 @@ void pb_serve_install_fault_handler(void)
 
 /* ---- control messages ---- */
 
-static struct served *find_lane(struct server *s, uint64_t id, uint32_t *ret_index)
+static void attach(struct server *s, const struct pb_msg_attach *m, const struct pb_fds *fds)
 {
-	for (uint32_t i = 0; i < s->n_lanes; i++)
-		if (s->lanes[i]->id == id) {
-			if (ret_index)
-				*ret_index = i;
-			return s->lanes[i];
-		}
-	return NULL;
-}
+	const struct pb_lane_geometry geo = {.slots = (uint32_t)m->slots,
+					     .slot_bytes = (uint32_t)m->slot_bytes,
+					     .up_bytes = m->up_bytes,
+					     .down_bytes = m->down_bytes};
 
-static void attach(struct server *s, const struct pb_msg_attach *m, struct pb_fds *fds)
-{
-	struct pb_lane_geometry geo = {.slots = (uint32_t)m->slots,
-				       .slot_bytes = (uint32_t)m->slot_bytes,
-				       .up_bytes = m->up_bytes,
-				       .down_bytes = m->down_bytes};
-	struct served *l;
-
-	if (s->n_lanes == LANES_MAX)
-		return;
-	l = calloc(1, sizeof(*l));
-	if (!l)
-		return;
-	l->id = (uint32_t)m->lane;
-	if (pb_lane_map(&l->lane, PB_LANE_WORKER, &geo, fds->fd[0], fds->fd[1], NULL)) {
-		free(l);
-		return;
-	}
-	/* A worker that died asleep left its mark. */
-	pb_lane_mark_sleeping(&l->lane, s->worker, false);
-	l->bell = pb_lane_bell(&l->lane) - 1; /* look at it once: requests may wait in it */
-	s->lanes[s->n_lanes++] = l;
+	(void)!pb_lane_set_add(&s->lanes, (uint32_t)m->lane, &geo, fds->fd[0], fds->fd[1]);
 }
 
 static void tell_detached(uint64_t lane, uint64_t segment)
@@ -135,49 +91,39 @@ static void tell_detached(uint64_t lane, uint64_t segment)
 
 static void detach(struct server *s, uint64_t id)
 {
-	uint32_t i;
-	struct served *l = find_lane(s, id, &i);
+	const struct pb_lane *l = pb_lane_set_find(&s->lanes, id);
 
 	if (!l)
 		return;
-	if (s->runner.kept_lane == &l->lane) {
+	if (s->runner.kept_lane == l) {
 		pb_runner_forget(&s->runner);
 		s->runner.kept_lane = NULL;
 	}
-	pb_lane_unmap(&l->lane);
-	free(l);
-	s->lanes[i] = s->lanes[--s->n_lanes];
+	pb_lane_set_remove(&s->lanes, id);
 	tell_detached(id, 0);
-}
-
-/* What it was woken for others may do: they sleep on the same words. */
-static void wake_others(struct server *s)
-{
-	for (uint32_t i = 0; i < s->n_lanes; i++)
-		pb_futex_wake(pb_lane_bell_word(&s->lanes[i]->lane), PB_WORKERS_MAX);
 }
 
 static void retire_if_done(struct server *s)
 {
 	if (!s->retiring || s->runner.kept)
 		return;
-	wake_others(s);
+	pb_lane_set_wake_others(&s->lanes);
 	_exit(0);
 }
 
 static void handle_lane(struct server *s)
 {
 	struct pb_rx *rx = s->rx;
-	struct served *l;
+	struct pb_lane *l;
 
 	switch (rx->row->id) {
 	case PB_MSG_attach:
 		attach(s, &rx->msg.attach, &rx->fds);
 		break;
 	case PB_MSG_attach_segment:
-		l = find_lane(s, rx->msg.attach_segment.lane, NULL);
+		l = pb_lane_set_find(&s->lanes, rx->msg.attach_segment.lane);
 		if (l)
-			(void)!pb_lane_map_segment(&l->lane, PB_LANE_WORKER, rx->msg.attach_segment.down,
+			(void)!pb_lane_map_segment(l, PB_LANE_WORKER, rx->msg.attach_segment.down,
 						   (uint32_t)rx->msg.attach_segment.segment,
 						   rx->msg.attach_segment.bytes, rx->fds.fd[0], NULL);
 		break;
@@ -185,9 +131,9 @@ static void handle_lane(struct server *s)
 		detach(s, rx->msg.detach.lane);
 		break;
 	case PB_MSG_detach_segment:
-		l = find_lane(s, rx->msg.detach_segment.lane, NULL);
+		l = pb_lane_set_find(&s->lanes, rx->msg.detach_segment.lane);
 		if (l)
-			pb_lane_unmap_segment(&l->lane, (uint32_t)rx->msg.detach_segment.segment);
+			pb_lane_unmap_segment(l, (uint32_t)rx->msg.detach_segment.segment);
 		tell_detached(rx->msg.detach_segment.lane, rx->msg.detach_segment.segment);
 		break;
 	default:
@@ -269,7 +215,7 @@ static void tell_state_lost(struct server *s, struct pb_lane_reply *reply)
 static void serve_one(struct server *s, struct pb_lane *l, uint32_t slot, uint32_t seq)
 {
 	uint32_t len = pb_lane_take_request(l, slot, s->request, sizeof(s->request));
-	struct pb_lane_reply *reply = &(struct pb_lane_reply){.worker = s->worker};
+	struct pb_lane_reply *reply = &(struct pb_lane_reply){.worker = s->lanes.server};
 	const struct pb_lane_request *q;
 
 	reply->text[0] = '\0';
@@ -289,90 +235,12 @@ static void serve_one(struct server *s, struct pb_lane *l, uint32_t slot, uint32
 	}
 	len = pb_lane_encode_reply(reply, s->reply, l->geo.slot_bytes);
 	if (!len) {
-		struct pb_lane_reply too_long = {.status = PT2BOX_LIMIT, .worker = s->worker};
+		struct pb_lane_reply too_long = {.status = PT2BOX_LIMIT, .worker = s->lanes.server};
 
 		len = pb_lane_encode_reply(&too_long, s->reply, l->geo.slot_bytes);
 	}
 	pb_lane_reply(l, slot, seq, s->reply, len);
 	pb_runner_release(&s->runner);
-}
-
-/* One round over the lanes whose bell has rung. */
-static bool serve_round(struct server *s)
-{
-	bool worked = false;
-
-	for (uint32_t i = 0; i < s->n_lanes; i++) {
-		struct served *l = s->lanes[(s->first + i) % s->n_lanes];
-		uint32_t bell = pb_lane_bell(&l->lane), slot, seq;
-
-		if (bell == l->bell)
-			continue;
-		if (pb_lane_claim(&l->lane, s->worker, &slot, &seq)) {
-			serve_one(s, &l->lane, slot, seq);
-			worked = true;
-			s->first = (s->first + i + 1) % s->n_lanes;
-			break; /* the next lane's turn; this one's bell stays unread */
-		}
-		l->bell = bell;
-	}
-	return worked;
-}
-
-/* ---- waiting ---- */
-
-static bool anything_new(const struct server *s)
-{
-	if (atomic_load_explicit(&s->board->bell, memory_order_relaxed) != s->board_bell)
-		return true;
-	for (uint32_t i = 0; i < s->n_lanes; i++)
-		if (atomic_load_explicit(pb_lane_bell_word(&s->lanes[i]->lane), memory_order_relaxed) !=
-		    s->lanes[i]->bell)
-			return true;
-	return false;
-}
-
-static bool spin(struct server *s)
-{
-	uint64_t until = pb_now_ns() + (s->misses > 16 ? 2000 : SPIN_NS);
-
-	do {
-		for (int i = 0; i < 32; i++) {
-			if (anything_new(s)) {
-				s->misses = 0;
-				return true;
-			}
-			__builtin_ia32_pause();
-		}
-	} while (pb_now_ns() < until);
-	s->misses++;
-	return false;
-}
-
-static void mark_all(struct server *s, bool sleeping)
-{
-	for (uint32_t i = 0; i < s->n_lanes; i++)
-		pb_lane_mark_sleeping(&s->lanes[i]->lane, s->worker, sleeping);
-}
-
-static void sleep_on_all(struct server *s)
-{
-	struct futex_waitv w[LANES_MAX + 1];
-
-	mark_all(s, true);
-	if (!anything_new(s)) {
-		memset(w, 0, (s->n_lanes + 1) * sizeof(w[0]));
-		w[0].val = s->board_bell;
-		w[0].uaddr = (uintptr_t)&s->board->bell;
-		w[0].flags = FUTEX_32;
-		for (uint32_t i = 0; i < s->n_lanes; i++) {
-			w[i + 1].val = s->lanes[i]->bell;
-			w[i + 1].uaddr = (uintptr_t)pb_lane_bell_word(&s->lanes[i]->lane);
-			w[i + 1].flags = FUTEX_32;
-		}
-		syscall(SYS_futex_waitv, w, s->n_lanes + 1, 0, NULL, CLOCK_MONOTONIC);
-	}
-	mark_all(s, false);
 }
 
 /* What control messages asked for, as soon as nothing of the last run is needed any more. */
@@ -391,10 +259,8 @@ _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_boa
 	size_t tensors = m->n_inputs > m->n_outputs ? m->n_inputs : m->n_outputs;
 
 	s->model = m;
-	s->board = board;
 	s->changes = (struct pb_changes){.model = m, .board = board};
-	s->worker = worker;
-	s->board_bell = atomic_load(&board->bell);
+	pb_lane_set_init(&s->lanes, board, worker, PB_LANE_SET_MAX);
 	s->rx = calloc(1, sizeof(*s->rx));
 	s->decoder = pb_lane_decoder_new((uint32_t)tensors + 1);
 	if (!s->rx || !s->decoder || pb_runner_init(&s->runner, m, NULL))
@@ -404,19 +270,20 @@ _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_boa
 		_exit(0);
 	read_control(s, true);
 	for (;;) {
-		uint32_t bell = atomic_load_explicit(&board->bell, memory_order_acquire);
+		struct pb_lane *l;
+		uint32_t slot, seq;
 
-		if (bell != s->board_bell) {
-			s->board_bell = bell;
+		if (pb_lane_set_has_rung(&s->lanes))
 			read_control(s, false);
-		}
 		settle(s);
 		if (pb_changes_must_wait(&s->changes)) {
-			pb_futex_wait(&board->bell, s->board_bell, UINT64_MAX);
+			pb_futex_wait(&board->bell, s->lanes.board_bell, UINT64_MAX);
 			continue;
 		}
-		if (serve_round(s) || spin(s))
-			continue;
-		sleep_on_all(s);
+		l = pb_lane_set_claim(&s->lanes, &slot, &seq);
+		if (l)
+			serve_one(s, l, slot, seq);
+		else
+			pb_lane_set_wait(&s->lanes);
 	}
 }
