@@ -13,23 +13,13 @@
 
 /* ---- one constant ---- */
 
-static const char *list_text(int32_t ndim, const int64_t *v, char buf[160])
-{
-	size_t used = 0;
-
-	buf[0] = '\0';
-	for (int32_t i = 0; i < ndim && used < 130; i++)
-		used += (size_t)snprintf(buf + used, 160 - used, "%s%lld", i ? ", " : "", (long long)v[i]);
-	return buf;
-}
-
 static pb_status differs(const struct pb_constant *c, const char *key, const char *what, const int64_t *given,
 			 int32_t n_given, const int64_t *declared, struct pt2box_error *err)
 {
-	char a[160], b[160];
+	char a[PB_INTEGERS_TEXT], b[PB_INTEGERS_TEXT];
 
 	return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s: \"%.100s\" has the %s [%s], the model has [%s]", key, c->fqn,
-			    what, list_text(n_given, given, a), list_text(c->ndim, declared, b));
+			    what, pb_integers_text(n_given, given, a), pb_integers_text(c->ndim, declared, b));
 }
 
 static pb_status check_one(const struct pb_constant *c, const struct pt2box_tensor_info *f, bool strides,

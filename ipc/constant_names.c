@@ -91,3 +91,13 @@ pb_status pb_names_error(const struct pb_names *l, const char *what, struct pt2b
 		return pb_error_set(err, PT2BOX_NOT_FOUND, "const.name: %s %s", what, l->text);
 	return pb_error_set(err, PT2BOX_NOT_FOUND, "const.name: %s %s and %zu more", what, l->text, l->n - l->shown);
 }
+
+const char *pb_integers_text(int32_t n, const int64_t *v, char buf[PB_INTEGERS_TEXT])
+{
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (int32_t i = 0; i < n && used < 130; i++)
+		used += (size_t)snprintf(buf + used, PB_INTEGERS_TEXT - used, "%s%lld", i ? ", " : "", (long long)v[i]);
+	return buf;
+}

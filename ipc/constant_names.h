@@ -35,4 +35,8 @@ void pb_names_add(struct pb_names *l, const char *name);
 /* "const.name: @what a, b and 3 more" as NOT_FOUND; OK if there are none. */
 PB_CHECK pb_status pb_names_error(const struct pb_names *l, const char *what, struct pt2box_error *err);
 
+#define PB_INTEGERS_TEXT 160
+/* "2, 3, 4" in @buf, which is returned; a long list is cut. */
+const char *pb_integers_text(int32_t n, const int64_t *v, char buf[PB_INTEGERS_TEXT]);
+
 #endif

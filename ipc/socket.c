@@ -280,3 +280,13 @@ pb_status pb_fd_slurp(int fd, uint64_t max, uint8_t **ret, size_t *ret_bytes, st
 	*ret_bytes = got;
 	return PT2BOX_OK;
 }
+
+bool pb_fd_move(int from, int to)
+{
+	if (from == to)
+		return true;
+	if (dup3(from, to, O_CLOEXEC) < 0)
+		return false;
+	close(from);
+	return true;
+}

@@ -77,6 +77,8 @@ PB_CHECK pb_status pb_memfd(const char *name, uint64_t bytes, int *ret_fd, struc
 PB_CHECK pb_status pb_memfd_unsealed(const char *name, int *ret_fd, struct pt2box_error *err);
 /* Seal against everything: contents never change again. Fails while somebody has it mapped writable. */
 PB_CHECK pb_status pb_memfd_seal(int fd, struct pt2box_error *err);
+/* Give a descriptor the number @to, close-on-exec; false: @from stays. */
+bool pb_fd_move(int from, int to);
 /* A second, read-only description of the same memory. */
 PB_CHECK pb_status pb_fd_readonly(int fd, int *ret_fd, struct pt2box_error *err);
 /* A sealed memfd with these bytes. */

@@ -70,16 +70,6 @@ static bool parse(int argc, char **argv, struct options *o)
 	return o->result_bytes != 0;
 }
 
-static bool move_fd(int from, int to)
-{
-	if (from == to)
-		return true;
-	if (dup3(from, to, O_CLOEXEC) < 0)
-		return false;
-	close(from);
-	return true;
-}
-
 /* The client may change its file at any time: what is checked is a copy. Bytes are moved, nothing is made of them. */
 static pb_status copy_plugin(struct pt2box_error *err)
 {
@@ -100,7 +90,7 @@ static pb_status copy_plugin(struct pt2box_error *err)
 			st = pb_error_set(err, PT2BOX_LIMIT, "a plugin may have %llu bytes", PLUGIN_BYTES_MAX);
 	}
 	close(PB_FD_OPS_PLUGIN);
-	if (!st && !move_fd(fd, PB_FD_OPS_COPY))
+	if (!st && !pb_fd_move(fd, PB_FD_OPS_COPY))
 		st = pb_error_sys(err, "the plugin's copy");
 	return st;
 }
@@ -109,7 +99,7 @@ static pb_status open_names(struct pt2box_error *err)
 {
 	int fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || !move_fd(fd, PB_FD_OPS_NAMES))
+	if (fd < 0 || !pb_fd_move(fd, PB_FD_OPS_NAMES))
 		return pb_error_sys(err, "/proc/self/fd");
 	return PT2BOX_OK;
 }

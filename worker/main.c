@@ -75,23 +75,13 @@ static bool parse(int argc, char **argv, struct pb_worker_options *o)
 	return o->runtime != NULL;
 }
 
-static bool move_fd(int from, int to)
-{
-	if (from == to)
-		return true;
-	if (dup3(from, to, O_CLOEXEC) < 0)
-		return false;
-	close(from);
-	return true;
-}
-
 /* Both ends of the link between template and warden, at their numbers. */
 static bool make_link(void)
 {
 	int p[2];
 
-	return pb_socket_pair(p, NULL) == PT2BOX_OK && move_fd(p[0], PB_FD_LINK_PEER) &&
-	       move_fd(p[1], PB_FD_WARDEN_LINK);
+	return pb_socket_pair(p, NULL) == PT2BOX_OK && pb_fd_move(p[0], PB_FD_LINK_PEER) &&
+	       pb_fd_move(p[1], PB_FD_WARDEN_LINK);
 }
 
 struct pb_confine_spec pb_worker_confinement(const struct pb_worker_options *o, uint32_t team)

@@ -10,19 +10,9 @@
 
 /* ---- one constant ---- */
 
-static const char *shape_text(int32_t ndim, const int64_t *sizes, char buf[160])
-{
-	size_t used = 0;
-
-	buf[0] = '\0';
-	for (int32_t i = 0; i < ndim && used < 130; i++)
-		used += (size_t)snprintf(buf + used, 160 - used, "%s%lld", i ? ", " : "", (long long)sizes[i]);
-	return buf;
-}
-
 static pb_status check_one(const struct pb_constant *c, const struct pb_stored_tensor *t, struct pt2box_error *err)
 {
-	char a[160], b[160];
+	char a[PB_INTEGERS_TEXT], b[PB_INTEGERS_TEXT];
 
 	if (c->folded)
 		return pb_error_set(err, PT2BOX_BAD_TENSOR,
@@ -33,7 +23,7 @@ static pb_status check_one(const struct pb_constant *c, const struct pb_stored_t
 	if (t->ndim != c->ndim || memcmp(t->sizes, c->sizes, (size_t)c->ndim * sizeof(c->sizes[0])) != 0)
 		return pb_error_set(err, PT2BOX_BAD_TENSOR,
 				    "const.shape: \"%.100s\" has the shape [%s], the model has [%s]", t->name,
-				    shape_text(t->ndim, t->sizes, a), shape_text(c->ndim, c->sizes, b));
+				    pb_integers_text(t->ndim, t->sizes, a), pb_integers_text(c->ndim, c->sizes, b));
 	return PT2BOX_OK;
 }
 
