@@ -353,6 +353,8 @@ void pb_loop_remove(struct pb_broker *b, struct pb_source *s);
 /* Run until b->stop. */
 void pb_loop_run(struct pb_broker *b);
 void pb_log(const struct pb_broker *b, const char *fmt, ...) PB_PRINTF(2, 3);
+/* Log what @who has written to its standard error, @s; at its end @s leaves the loop. */
+void pb_log_words(struct pb_broker *b, struct pb_source *s, const char *who);
 
 /* ---- client.c ---- */
 PB_CHECK pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err);

@@ -28,14 +28,8 @@ pb_status pb_make_pipe(struct pb_broker *b, struct pb_source *s, void *object,
 
 static void read_errors(struct pb_broker *b, struct pb_source *s, uint32_t events)
 {
-	char buf[400];
-	ssize_t n = read(s->fd, buf, sizeof(buf));
-
 	(void)events;
-	if (n > 0)
-		pb_log(b, "intake says: %.*s", (int)n, buf);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		pb_loop_remove(b, s);
+	pb_log_words(b, s, "intake");
 }
 
 static void take_result(struct pb_broker *b, struct pb_job *j)

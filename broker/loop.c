@@ -131,3 +131,14 @@ void pb_log(const struct pb_broker *b, const char *fmt, ...)
 	pb_text_escape(line, sizeof(line), raw, n < 0 ? 0 : (size_t)n < sizeof(raw) ? (size_t)n : sizeof(raw) - 1);
 	fprintf(stderr, "pt2boxd: %s\n", line);
 }
+
+void pb_log_words(struct pb_broker *b, struct pb_source *s, const char *who)
+{
+	char buf[400];
+	ssize_t n = read(s->fd, buf, sizeof(buf));
+
+	if (n > 0)
+		pb_log(b, "%s says: %.*s", who, (int)n, buf);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		pb_loop_remove(b, s);
+}

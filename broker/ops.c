@@ -4,7 +4,6 @@
  * One for each model. It is started before the template, which waits for it, and again whenever it dies; of the calls
  * then waiting only the one in hand fails. Each worker has a lane to it; deadlines of calls are kept here.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,15 +169,12 @@ void pb_ops_close_lane(struct pb_broker *b, struct pb_model_rec *m, uint32_t w)
 
 static void read_errors(struct pb_broker *b, struct pb_source *s, uint32_t events)
 {
-	struct pb_model_rec *m = s->object;
-	char buf[400];
-	ssize_t n = read(s->fd, buf, sizeof(buf));
+	const struct pb_model_rec *m = s->object;
+	char who[48];
 
 	(void)events;
-	if (n > 0)
-		pb_log(b, "model %u, its plugin says: %.*s", m->id, (int)n, buf);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		pb_loop_remove(b, s);
+	snprintf(who, sizeof(who), "model %u, its plugin", m->id);
+	pb_log_words(b, s, who);
 }
 
 static void became_ready(struct pb_broker *b, struct pb_model_rec *m)

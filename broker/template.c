@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A model's warden and template: started with the constants that the model has, listened to, and what they may say. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,15 +42,12 @@ static void template_message(struct pb_broker *b, struct pb_source *s, uint32_t 
 
 static void read_errors(struct pb_broker *b, struct pb_source *s, uint32_t events)
 {
-	struct pb_model_rec *m = s->object;
-	char buf[400];
-	ssize_t n = read(s->fd, buf, sizeof(buf));
+	const struct pb_model_rec *m = s->object;
+	char who[48];
 
 	(void)events;
-	if (n > 0)
-		pb_log(b, "model %u says: %.*s", m->id, (int)n, buf);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		pb_loop_remove(b, s);
+	snprintf(who, sizeof(who), "model %u", m->id);
+	pb_log_words(b, s, who);
 }
 
 pb_status pb_board_make(struct pb_model_rec *m, struct pt2box_error *err)
