@@ -70,6 +70,27 @@ static pb_status walls(const struct pb_confine_spec *s, const struct pb_limits *
 	return st;
 }
 
+/* A process that was started with exactly @fds and forks nothing: all that there is, up to the filter @policy. */
+static pb_status confine_alone(const struct pb_confine_spec *s, const int *fds, size_t n_fds, const struct pb_limits *l,
+			       const char *layer, const char *policy, struct pt2box_error *err)
+{
+	pb_status st = pb_confine_fds(fds, n_fds, err);
+
+	if (!st)
+		st = pb_step_one_thread(err);
+	if (!st)
+		st = pb_step_check_namespaces(err);
+	if (st)
+		return st;
+	pb_confine_first();
+	st = walls(s, l, true, err);
+	if (st)
+		return st;
+	pb_step_no_exec_gain();
+	pb_step_landlock(false);
+	return pb_step_filter(layer, policy, false, NULL, err);
+}
+
 pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
 	/* Of a package; its other jobs have the same numbers or fewer. */
@@ -79,21 +100,8 @@ pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2box_error
 				    .file_bytes = INTAKE_FILE_BYTES,
 				    .files = WORKER_FILES,
 				    .tasks = s->uid ? 2 : SHARED_ID_TASKS};
-	pb_status st = pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), err);
 
-	if (!st)
-		st = pb_step_one_thread(err);
-	if (!st)
-		st = pb_step_check_namespaces(err);
-	if (st)
-		return st;
-	pb_confine_first();
-	st = walls(s, &l, true, err);
-	if (st)
-		return st;
-	pb_step_no_exec_gain();
-	pb_step_landlock(false);
-	return pb_step_filter("filter", "intake", false, NULL, err);
+	return confine_alone(s, fds, sizeof(fds) / sizeof(fds[0]), &l, "filter", "intake", err);
 }
 
 pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *err)
@@ -103,21 +111,8 @@ pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *e
 	const struct pb_limits l = {.data_bytes = s->memory_bytes,
 				    .files = WORKER_FILES,
 				    .tasks = s->uid ? 2 : SHARED_ID_TASKS};
-	pb_status st = pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), err);
 
-	if (!st)
-		st = pb_step_one_thread(err);
-	if (!st)
-		st = pb_step_check_namespaces(err);
-	if (st)
-		return st;
-	pb_confine_first();
-	st = walls(s, &l, true, err);
-	if (st)
-		return st;
-	pb_step_no_exec_gain();
-	pb_step_landlock(false);
-	return pb_step_filter("load filter", "ops-load", false, NULL, err);
+	return confine_alone(s, fds, sizeof(fds) / sizeof(fds[0]), &l, "load filter", "ops-load", err);
 }
 
 pb_status pb_confine_ops_run(struct pt2box_error *err)
