@@ -24,6 +24,10 @@
 		.groups = groups,                                                                \
 	}
 
+/* The same arguments, passed on. */
+#define CONV_LISTS padding, padding_len_, stride, stride_len_, dilation, dilation_len_, groups
+#define CONV_UNARY unary_attr, unary_scalars, unary_scalars_len_, unary_algorithm
+
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_mkldnn__convolution_pointwise(
 	AtenTensorHandle X, AtenTensorHandle W, AtenTensorHandle *B, PB_CONV_LISTS,
 	const char *attr, const double **scalars, int64_t scalars_len_, const char **algorithm,
@@ -43,17 +47,29 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_mkldnn__convolution_pointwise(
 	       pb_convolution(&a, ret0);
 }
 
-/* What both binary forms take. */
-static int epilogue_of(struct pb_epilogue *post, const char *op, const char *binary_attr,
-		       const double *alpha, PB_CONV_UNARY)
+/* What both binary forms compute: the convolution of X joined with @other. */
+static int binary(const char *op, AtenTensorHandle X, AtenTensorHandle other, AtenTensorHandle W,
+		  AtenTensorHandle *B, PB_CONV_LISTS, const char *binary_attr, const double *alpha,
+		  PB_CONV_UNARY, AtenTensorHandle *ret)
 {
+	struct pb_epilogue post = {0};
+	const struct pb_convolution a = {.op = op,
+					 .x = X,
+					 .w = W,
+					 .b = B ? *B : NULL,
+					 .lists = LISTS,
+					 .channels_last = W->layout == LAYOUT_MKLDNN,
+					 .post = &post,
+					 .other = other};
+
 	if (alpha && *alpha != 1)
 		return pb_rt_fail("%s: the alpha of a binary operation should be none or 1.0, "
 				  "not %g",
 				  op, *alpha);
-	return pb_epilogue_binary(post, op, binary_attr) ||
-	       pb_epilogue_unary(post, op, unary_attr ? *unary_attr : NULL, unary_scalars,
-				 unary_scalars_len_, unary_algorithm ? *unary_algorithm : NULL);
+	return pb_epilogue_binary(&post, op, binary_attr) ||
+	       pb_epilogue_unary(&post, op, unary_attr ? *unary_attr : NULL, unary_scalars,
+				 unary_scalars_len_, unary_algorithm ? *unary_algorithm : NULL) ||
+	       pb_convolution(&a, ret);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_mkldnn__convolution_pointwise_binary(
@@ -61,19 +77,8 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_mkldnn__convolution_pointwise_binary(
 	PB_CONV_LISTS, const char *binary_attr, double *alpha, PB_CONV_UNARY,
 	AtenTensorHandle *ret0)
 {
-	struct pb_epilogue post = {0};
-	const struct pb_convolution a = {.op = "_convolution_pointwise.binary",
-					 .x = X,
-					 .w = W,
-					 .b = B ? *B : NULL,
-					 .lists = LISTS,
-					 .channels_last = W->layout == LAYOUT_MKLDNN,
-					 .post = &post,
-					 .other = other};
-
-	return epilogue_of(&post, a.op, binary_attr, alpha, unary_attr, unary_scalars,
-			   unary_scalars_len_, unary_algorithm) ||
-	       pb_convolution(&a, ret0);
+	return binary("_convolution_pointwise.binary", X, other, W, B, CONV_LISTS, binary_attr,
+		      alpha, CONV_UNARY, ret0);
 }
 
 AOTI_EXPORT AOTITorchError aoti_torch_cpu_mkldnn__convolution_pointwise_binary_(
@@ -81,19 +86,9 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_mkldnn__convolution_pointwise_binary_(
 	PB_CONV_LISTS, const char *binary_attr, double *alpha, PB_CONV_UNARY,
 	AtenTensorHandle *ret0)
 {
-	struct pb_epilogue post = {0};
-	const struct pb_convolution a = {.op = "_convolution_pointwise_.binary",
-					 .x = X,
-					 .w = W,
-					 .b = B ? *B : NULL,
-					 .lists = LISTS,
-					 .channels_last = W->layout == LAYOUT_MKLDNN,
-					 .post = &post,
-					 .other = other};
 	struct pb_rt_tensor *sum, *result;
-	int rc = epilogue_of(&post, a.op, binary_attr, alpha, unary_attr, unary_scalars,
-			     unary_scalars_len_, unary_algorithm) ||
-		 pb_convolution(&a, &sum);
+	int rc = binary("_convolution_pointwise_.binary", X, other, W, B, CONV_LISTS, binary_attr,
+			alpha, CONV_UNARY, &sum);
 
 	if (rc)
 		return 1;
