@@ -42,6 +42,8 @@
 #define PB_CONSTANTS_BYTES_PER_CLIENT (64ull << 30) /* outside the packages */
 #define PB_PACKAGE_BYTES_MAX (16ull << 30)
 
+#define PB_DEAF_NS 3000000000u /* beyond what lies between the end of a control socket and the news of the death */
+
 struct pb_broker;
 struct pb_ops_rec;
 
@@ -276,6 +278,7 @@ struct pb_model_rec {
 	struct pb_session_rec *sessions;
 	uint32_t next_session;
 	uint32_t change_seq;   /* last number given to a change */
+	uint64_t deaf_ns;      /* when a template that has closed its socket is ended; 0: it has not */
 	uint32_t template_seq; /* last that the template has made */
 	struct pb_change_rec *change;
 	struct pb_extract_rec *extracts;
@@ -491,8 +494,13 @@ PB_CHECK pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m
 /* Read what the dead have left in their sockets. */
 void pb_template_last_words(struct pb_broker *b, struct pb_model_rec *m);
 void pb_template_note_failure(struct pb_model_rec *m, pb_status st, const char *text);
-/* It cannot be told anything: end it, with that as the reason. */
-void pb_template_deaf(struct pb_broker *b, struct pb_model_rec *m);
+/*
+ * It did not take a message, with status @st. One that has gone is heard of from the warden, with the reason; any other is
+ * ended.
+ */
+void pb_template_deaf(struct pb_broker *b, struct pb_model_rec *m, pb_status st);
+/* When to look again whether one that has closed its socket lives on: then it is ended. */
+uint64_t pb_template_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 /* What it was doing: "linking", for texts. */
 const char *pb_template_phase(const struct pb_model_rec *m);
 /* May be told to fork: it is ready and has been given its constants. */

@@ -20,7 +20,6 @@
 
 #define CHANGE_FILES 6
 #define ASK_AGAIN_NS 2000000u
-#define DEAF_NS 3000000000u /* beyond what lies between the end of a control socket and the news of the death */
 #define LOOK_AGAIN_NS 20000000u
 
 /* ---- the end ---- */
@@ -159,7 +158,7 @@ static void begin_template(struct pb_broker *b, struct pb_model_rec *m)
 	for (uint32_t w = 0; w < m->top; w++)
 		m->worker[w].asked = m->worker[w].staged = false;
 	if (!pb_template_apply(b, m, &msg, c->memory))
-		c->deadline_ns = pb_now_ns() + DEAF_NS;
+		c->deadline_ns = pb_now_ns() + PB_DEAF_NS;
 }
 
 void pb_change_template_done(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_done *msg)

@@ -69,6 +69,7 @@ static void close_process_fds(struct pb_broker *b, struct pb_model_rec *m)
 	pb_loop_remove(b, &m->errors);
 	pb_loop_remove(b, &m->warden);
 	pb_loop_remove(b, &m->template_ctl);
+	m->deaf_ns = 0;
 	pb_workers_forget(b, m);
 	m->template_ready = false;
 }
@@ -322,7 +323,7 @@ static uint64_t tick_model(struct pb_broker *b, struct pb_model_rec *m, uint64_t
 
 uint64_t pb_model_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
-	const uint64_t ops = pb_ops_tick(b, m, now);
+	const uint64_t ops = pb_ops_tick(b, m, now), template = pb_template_tick(b, m, now);
 
-	return earlier(ops, tick_model(b, m, now));
+	return earlier(earlier(ops, template), tick_model(b, m, now));
 }

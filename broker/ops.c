@@ -18,7 +18,6 @@
 #define SLOT 0u
 #define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
-#define DEAF_NS 3000000000u /* beyond what lies between the end of its socket and the news of its death */
 #define LAST_WORDS 16
 
 /* A worker's lane, and what was seen in it. */
@@ -207,7 +206,7 @@ static void message(struct pb_broker *b, struct pb_source *s, uint32_t events)
 	if (st) {
 		/* Its end comes from the spawner. If none does, the plugin has closed the socket. */
 		pb_loop_remove(b, s);
-		o->deaf_ns = pb_now_ns() + DEAF_NS;
+		o->deaf_ns = pb_now_ns() + PB_DEAF_NS;
 		if (st == PT2BOX_PROTOCOL)
 			pb_ops_kill(b, m, PT2BOX_OP_CRASHED);
 		return;

@@ -72,6 +72,7 @@ void pb_roll_ready(struct pb_model_rec *m)
 void pb_roll_next(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	bool old = false, ending = false;
+	pb_status st;
 	int w;
 
 	if (!m->roll_seq || m->fresh >= 0 || m->state != PB_M_READY || now < m->roll_ns ||
@@ -90,8 +91,9 @@ void pb_roll_next(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 		return;
 	pb_workers_want(m, (uint32_t)w, 0);
 	m->fresh = w;
-	if (pb_worker_fork(b, m, (uint32_t)w))
-		pb_template_deaf(b, m);
+	st = pb_worker_fork(b, m, (uint32_t)w);
+	if (st)
+		pb_template_deaf(b, m, st);
 }
 
 /* A fresh one that dies ends the rolling: the old ones serve. */

@@ -29,10 +29,27 @@ void pb_template_note_failure(struct pb_model_rec *m, pb_status st, const char *
 	snprintf(m->fail_text, sizeof(m->fail_text), "%s", text);
 }
 
-void pb_template_deaf(struct pb_broker *b, struct pb_model_rec *m)
+static void end_deaf(struct pb_broker *b, struct pb_model_rec *m)
 {
 	pb_template_note_failure(m, PT2BOX_MODEL_PROTOCOL, "the template does not listen");
 	pb_model_kill(b, m);
+}
+
+void pb_template_deaf(struct pb_broker *b, struct pb_model_rec *m, pb_status st)
+{
+	if (st != PT2BOX_BROKER_LOST)
+		end_deaf(b, m);
+}
+
+uint64_t pb_template_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
+{
+	if (!m->deaf_ns)
+		return UINT64_MAX;
+	if (now < m->deaf_ns)
+		return m->deaf_ns;
+	m->deaf_ns = 0;
+	end_deaf(b, m);
+	return UINT64_MAX;
 }
 
 /* ---- start ---- */
@@ -107,6 +124,7 @@ static void note_started(struct pb_broker *b, struct pb_model_rec *m, uint64_t s
 	m->fail_signal = 0;
 	m->fail_text[0] = m->denied[0] = '\0';
 	m->template_ready = false;
+	m->deaf_ns = 0;
 	m->template_seq = atomic_load(&m->board->committed);
 	m->deadline_ns = pb_now_ns() + (uint64_t)pb_load_deadline_ms(b, m) * 1000000u;
 }
@@ -167,7 +185,7 @@ pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct 
 
 bool pb_template_forks(const struct pb_model_rec *m)
 {
-	return m->template_ready && m->replay == PB_REPLAY_NONE;
+	return m->template_ready && m->template_ctl.fd >= 0 && m->replay == PB_REPLAY_NONE;
 }
 
 bool pb_template_apply(struct pb_broker *b, struct pb_model_rec *m, const struct pb_msg_constants_apply *msg,
@@ -179,9 +197,7 @@ bool pb_template_apply(struct pb_broker *b, struct pb_model_rec *m, const struct
 
 	if (!st)
 		return true;
-	/* One that has gone is heard of from the warden, with the reason. */
-	if (st != PT2BOX_BROKER_LOST)
-		pb_template_deaf(b, m);
+	pb_template_deaf(b, m, st);
 	return false;
 }
 
@@ -228,6 +244,8 @@ static void process_lost(struct pb_broker *b, struct pb_model_rec *m, struct pb_
 	pb_loop_remove(b, s);
 	if (s == &m->warden || st == PT2BOX_PROTOCOL)
 		pb_model_kill(b, m);
+	else
+		m->deaf_ns = pb_now_ns() + PB_DEAF_NS;
 }
 
 /* The first word counts: what comes later may be the model's. */

@@ -14,7 +14,6 @@
 #define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
 #define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
-#define DEAF_NS 3000000000u   /* beyond what lies between the end of a control socket and the news of the death */
 
 void pb_board_ring(struct pb_model_rec *m)
 {
@@ -229,11 +228,13 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 		return;
 	for (uint32_t w = 0; w < m->top; w++) {
 		const struct pb_worker_rec *rec = &m->worker[w];
+		pb_status st;
 
 		if (!rec->used || rec->state != PB_W_NONE || rec->retry_ns > now)
 			continue;
-		if (pb_worker_fork(b, m, w))
-			pb_template_deaf(b, m);
+		st = pb_worker_fork(b, m, w);
+		if (st)
+			pb_template_deaf(b, m, st);
 		return;
 	}
 	pb_roll_next(b, m, now);
@@ -408,7 +409,7 @@ static uint64_t tick_one(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 		return rec->retiring ? now + RETRY_NS : UINT64_MAX;
 	if (rec->state == PB_W_NONE && !rec->used)
 		return UINT64_MAX;
-	if (rec->state == PB_W_DYING && !rec->kill_status && now > rec->since_ns + DEAF_NS)
+	if (rec->state == PB_W_DYING && !rec->kill_status && now > rec->since_ns + PB_DEAF_NS)
 		pb_worker_kill(b, m, w, PT2BOX_MODEL_PROTOCOL);
 	if (rec->state == PB_W_NONE && rec->retry_ns <= now)
 		pb_workers_continue(b, m);
