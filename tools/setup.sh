@@ -6,6 +6,7 @@
 #	--check: change nothing; exit 1 if something is missing
 set -eu
 PACKAGES="gcc g++ make pkg-config libzip-dev libmsgpack-dev libjansson-dev libseccomp-dev libsleef-dev
+libconfuse-dev libsqlite3-dev
 liblapacke-dev libcmocka-dev libssl-dev binutils python3-minimal python3-dev python3-pip python3-setuptools
 python3-wheel python3-numpy python3-hypothesis"
 LINT_PACKAGES="cppcheck clang clang-tools clang-format"
@@ -21,7 +22,7 @@ done
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
 	missing=
-	for h in zip.h msgpack.h jansson.h seccomp.h lapacke.h sleef.h cmocka.h openssl/sha.h; do
+	for h in zip.h msgpack.h jansson.h seccomp.h confuse.h sqlite3.h lapacke.h sleef.h cmocka.h openssl/sha.h; do
 		echo "#include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -31,7 +32,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 	[ -z "$missing" ] && exit 0
 	echo "pt2box: headers missing:$missing" >&2
 	echo "pt2box: this is not a Debian system: install gcc, g++, GNU make and the development files of libzip," >&2
-	echo "  msgpack-c, jansson, libseccomp, LAPACKE, SLEEF, cmocka and OpenSSL, then run make again." >&2
+	echo "  msgpack-c, jansson, libseccomp, libconfuse, SQLite, LAPACKE, SLEEF, cmocka and OpenSSL, then run make again." >&2
 	exit 1
 fi
 
