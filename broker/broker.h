@@ -24,6 +24,7 @@
 #include "ipc/board.h"
 #include "ipc/lane.h"
 #include "ipc/socket.h"
+#include "ipc/python_place.h"
 #include "ipc/torch_place.h"
 
 #define PB_LANE_SLOTS 16
@@ -314,7 +315,9 @@ struct pb_config {
 	int64_t load_deadline_ms, run_deadline_ms, op_deadline_ms;
 	uint64_t memory_bytes;
 	bool verbose;
-	struct pb_torch_place torch; /* looked for once, at the start */
+	/* Looked for once, at the start. */
+	struct pb_torch_place torch;
+	struct pb_python_place python;
 };
 
 struct pb_broker {
@@ -420,6 +423,10 @@ bool pb_ops_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg);
 bool pb_ops_exited(struct pb_broker *b, const struct pb_msg_exited *msg);
 bool pb_ops_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *msg);
 uint64_t pb_ops_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
+/* ---- ops_host.c ---- */
+/* The ops process @wants another host for its file. UNSUPPORTED, with the reason: this machine has none. */
+PB_CHECK pb_status pb_ops_host_for(const struct pb_config *c, const char *wants, struct pt2box_error *err);
 
 /* ---- memory.c ---- */
 /* Seal what intake has written to *@fd_take; the memory has one reference, the caller's. */
@@ -625,8 +632,8 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request);
 
 /* ---- spawner.c: a process of its own ---- */
-/* Fork the spawner; *ret_sock talks to it. The child never returns. @torch: path of PyTorch's library, "": none. @unlink_path (may be NULL) is removed at its end. */
-PB_CHECK pb_status pb_spawner_start(const char *libexec, const char *torch, const char *unlink_path, int *ret_sock,
+/* Fork the spawner, which keeps the places in @config; *ret_sock talks to it. The child never returns. @unlink_path (may be NULL) is removed at its end. */
+PB_CHECK pb_status pb_spawner_start(const struct pb_config *config, const char *unlink_path, int *ret_sock,
 				    pid_t *ret_pid, struct pt2box_error *err);
 
 #endif

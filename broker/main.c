@@ -319,11 +319,11 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	b->began_ns = pb_now_ns();
 	b->config.libexec = libexec_dir();
 	(void)pb_torch_find(&b->config.torch);
+	(void)pb_python_find(&b->config.python);
 	st = embedded ? PT2BOX_OK : listen_on(b->config.socket_path, &fd, err);
 	/* The spawner keeps the right to take the socket's name away again. */
 	if (!st)
-		st = pb_spawner_start(b->config.libexec, b->config.torch.path,
-				      embedded ? NULL : b->config.socket_path, &sock, &b->spawner_pid, err);
+		st = pb_spawner_start(&b->config, embedded ? NULL : b->config.socket_path, &sock, &b->spawner_pid, err);
 	b->files_max = raise_files();
 	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (!st)

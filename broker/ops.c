@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model's ops process: runs the operators that the native runtime does not have, from a plugin that the client brought.
+ * A model's ops process: runs the operators that the native runtime does not have, from a file that the client brought.
  * One for each model. It is started before the template, which waits for it, and again whenever it dies; of the calls
  * then waiting only the one in hand fails. Each worker has a lane to it; deadlines of calls are kept here.
  */
@@ -41,6 +41,8 @@ struct pb_ops_rec {
 	uint32_t deaths, quick_deaths;
 	pb_status fail_status; /* its own word, while it starts */
 	char fail_text[480];
+	char host[16]; /* that runs the operators' file, as far as is known */
+	bool other_host; /* its file is for another one, which @host is now */
 	uint32_t next_lane;
 	uint32_t first; /* worker whose calls the next process looks at first: not those of the one that it died of */
 	struct ops_lane lane[PB_WORKERS_MAX];
@@ -56,6 +58,7 @@ pb_status pb_ops_new(struct pb_model_rec *m, int plugin_fd_take, struct pt2box_e
 	m->ops->plugin_fd = pb_take_fd(&fd);
 	m->ops->ctl.fd = m->ops->errors.fd = -1;
 	m->ops->next_lane = 1;
+	strcpy(m->ops->host, "plugin");
 	return PT2BOX_OK;
 }
 
@@ -194,6 +197,26 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m)
 		pb_load_continue(b, m);
 }
 
+/* Its last words, or it asks for another host: once, and the next process is started with that. */
+static void ops_failed(struct pb_broker *b, struct pb_ops_rec *o, const struct pb_msg_ops_failed *f)
+{
+	struct pt2box_error e;
+
+	if (o->ready || o->fail_status || o->other_host)
+		return;
+	if (f->wants[0] && strcmp(o->host, "plugin") == 0) {
+		if (pb_ops_host_for(&b->config, f->wants, &e) == PT2BOX_OK) {
+			snprintf(o->host, sizeof(o->host), "%s", f->wants);
+			o->other_host = true;
+			return;
+		}
+	} else {
+		pb_error_set(&e, (pb_status)f->status, "%s", f->text);
+	}
+	o->fail_status = e.status;
+	snprintf(o->fail_text, sizeof(o->fail_text), "%s", e.text);
+}
+
 static void message(struct pb_broker *b, struct pb_source *s, uint32_t events)
 {
 	struct pb_model_rec *m = s->object;
@@ -211,12 +234,10 @@ static void message(struct pb_broker *b, struct pb_source *s, uint32_t events)
 			pb_ops_kill(b, m, PT2BOX_OP_CRASHED);
 		return;
 	}
-	if (b->rx.row->id == PB_MSG_ops_ready) {
+	if (b->rx.row->id == PB_MSG_ops_ready)
 		became_ready(b, m);
-	} else if (b->rx.row->id == PB_MSG_ops_failed && !o->ready && !o->fail_status) {
-		o->fail_status = (pb_status)b->rx.msg.ops_failed.status;
-		snprintf(o->fail_text, sizeof(o->fail_text), "%s", b->rx.msg.ops_failed.text);
-	}
+	else if (b->rx.row->id == PB_MSG_ops_failed)
+		ops_failed(b, o, &b->rx.msg.ops_failed);
 }
 
 pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
@@ -230,6 +251,7 @@ pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2bo
 	PB_CLEANUP(pb_close_fd) int board_ro = -1;
 	pb_status st = pb_board_make(m, err);
 
+	strcpy(s.host, o->host);
 	pb_loop_remove(b, &o->ctl);
 	pb_loop_remove(b, &o->errors);
 	if (!st)
@@ -245,7 +267,7 @@ pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2bo
 		return st;
 	o->spawn_id = (uint32_t)s.id;
 	o->pid = 0;
-	o->ready = o->kill_wanted = o->kill_sent = false;
+	o->ready = o->other_host = o->kill_wanted = o->kill_sent = false;
 	o->kill_status = o->fail_status = PT2BOX_OK;
 	o->fail_text[0] = '\0';
 	o->started_ns = pb_now_ns();
@@ -362,6 +384,10 @@ static void restart(struct pb_broker *b, struct pb_model_rec *m)
 	struct pt2box_error e;
 
 	if (pb_ops_start(b, m, &e)) {
+		if (m->state == PB_M_OPS) {
+			pb_model_load_failed(b, m, &e);
+			return;
+		}
 		pb_log(b, "model %u: %s", m->id, e.text);
 		m->ops->retry_ns = pb_now_ns() + RETRY_NS;
 	}
@@ -376,6 +402,10 @@ static void ended(struct pb_broker *b, struct pb_model_rec *m, const struct pt2b
 	o->ready = false;
 	if (!m->client) {
 		pb_model_end(b, m);
+		return;
+	}
+	if (o->other_host && m->state != PB_M_BROKEN) {
+		restart(b, m);
 		return;
 	}
 	pb_log(b, "model %u, its ops process: %s: %s", m->id, pt2box_status_name(e->status), e->text);

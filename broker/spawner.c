@@ -40,7 +40,7 @@ struct child {
 
 struct spawner {
 	int sock, sigfd, null_fd;
-	const char *libexec, *torch;
+	const char *libexec, *torch, *python;
 	const char *unlink_path;
 	bool root;
 	uint32_t uid_base;
@@ -365,17 +365,51 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	start(s, &j);
 }
 
+/* What hosts operators, by name. @place: what the machine has of it, which the program is told; NULL: it needs nothing. */
+struct ops_host {
+	const char *name, *program, *option, *place;
+	uint32_t pids;
+};
+
+static bool find_host(const struct spawner *s, const char *name, struct ops_host *ret)
+{
+	const struct ops_host hosts[] = {
+		{"plugin", "pt2box-ops", NULL, NULL, 1},
+		{"python", "pt2box-ops-python", "--python", s->python, 1},
+	};
+
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		if (strcmp(hosts[i].name, name) != 0)
+			continue;
+		*ret = hosts[i];
+		return !ret->option || ret->place[0];
+	}
+	return false;
+}
+
 static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
 {
 	static const int target[] = {PB_FD_STDERR, PB_FD_OPS_CTL, PB_FD_OPS_MANIFEST, PB_FD_OPS_BOARD, PB_FD_OPS_PLUGIN};
 	char uid[16], memory[24], results[24];
 	struct job j = {.id = m->id,
-			.program = "pt2box-ops",
 			.fds = s->rx.fds.fd,
 			.n_fds = s->rx.fds.n,
 			.argv = {"pt2box-ops", "--memory", memory, "--result-bytes", results, "--uid", uid, "--gid", uid},
-			.limits = {.memory_bytes = m->memory_bytes, .pids = 1}};
+			.limits = {.memory_bytes = m->memory_bytes}};
+	struct pt2box_error e;
+	struct ops_host host;
 
+	if (!find_host(s, m->host, &host)) {
+		pb_error_set(&e, PT2BOX_UNSUPPORTED, "operators: there is no host \"%.15s\"", m->host);
+		reply_failed(s, m->id, &e);
+		return;
+	}
+	j.program = host.program;
+	j.limits.pids = host.pids;
+	if (host.option) {
+		j.argv[9] = (char *)(uintptr_t)host.option;
+		j.argv[10] = (char *)(uintptr_t)host.place;
+	}
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
 	snprintf(results, sizeof(results), "%llu", (unsigned long long)m->result_bytes);
 	identity_args(s, free_child(s), uid);
@@ -515,8 +549,8 @@ static _Noreturn void spawner_main(struct spawner *s)
 	}
 }
 
-pb_status pb_spawner_start(const char *libexec, const char *torch, const char *unlink_path, int *ret_sock,
-			   pid_t *ret_pid, struct pt2box_error *err)
+pb_status pb_spawner_start(const struct pb_config *config, const char *unlink_path, int *ret_sock, pid_t *ret_pid,
+			   struct pt2box_error *err)
 {
 	static struct spawner s;
 	int p[2];
@@ -536,8 +570,9 @@ pb_status pb_spawner_start(const char *libexec, const char *torch, const char *u
 		s.sock = dup3(p[1], 3, O_CLOEXEC) < 0 ? p[1] : 3;
 		if (s.sock == 3)
 			close_range(4, ~0u, 0);
-		s.libexec = libexec;
-		s.torch = torch;
+		s.libexec = config->libexec;
+		s.torch = config->torch.path;
+		s.python = config->python.path;
 		s.unlink_path = unlink_path;
 		spawner_main(&s);
 	}

@@ -308,7 +308,7 @@ static bool check_segments(struct pb_elf_image *im)
 
 struct tag_row {
 	uint64_t tag;
-	int slot;		/* enum pb_elf_slot; -1: refused */
+	int slot;		/* enum pb_elf_slot; -1: refused; -2: also, but taken out of a PB_ELF_EXTENSION */
 	const char *word, *why; /* of the refusal */
 };
 
@@ -341,8 +341,8 @@ static const struct tag_row tags[] = {
 	{DT_FLAGS_1, PB_D_FLAGS_1, NULL, NULL},
 	{DT_VERNEED, PB_D_VERNEED, NULL, NULL},
 	{DT_VERNEEDNUM, PB_D_VERNEEDNUM, NULL, NULL},
-	{DT_RPATH, -1, "rpath", "it would search folders of its own"},
-	{DT_RUNPATH, -1, "rpath", "it would search folders of its own"},
+	{DT_RPATH, -2, "rpath", "it would search folders of its own"},
+	{DT_RUNPATH, -2, "rpath", "it would search folders of its own"},
 	{DT_AUDIT, -1, "audit", "it would load a library that watches the linker"},
 	{DT_DEPAUDIT, -1, "audit", "it would load a library that watches the linker"},
 	{DT_FILTER, -1, "filter", "it would load a library to look names up in"},
@@ -351,7 +351,7 @@ static const struct tag_row tags[] = {
 	{DT_PREINIT_ARRAY, -1, "preinit", "functions that run before all others"},
 	{DT_PREINIT_ARRAYSZ, -1, "preinit", "functions that run before all others"},
 	{DT_TEXTREL, -1, "textrel", "relocations in code"},
-	{DT_SONAME, -1, "soname", "it would answer to a name of its own"},
+	{DT_SONAME, -2, "soname", "it would answer to a name of its own"},
 	{DT_REL, -1, "reloc", "relocations without addends"},
 	{DT_RELSZ, -1, "reloc", "relocations without addends"},
 	{DT_RELENT, -1, "reloc", "relocations without addends"},
@@ -383,6 +383,8 @@ static bool add_tag(struct pb_elf_image *im, const Elf64_Dyn *d)
 	if (!row)
 		return pb_elf_refuse(im, "tag", "the dynamic tag 0x%llx is not one that packages have",
 				     (unsigned long long)d->d_tag);
+	if (row->slot == -2 && im->stage == PB_ELF_EXTENSION)
+		return true;
 	if (row->slot < 0)
 		return pb_elf_refuse(im, row->word, "%s", row->why);
 	if (row->slot == PB_D_NEEDED) {
@@ -452,10 +454,14 @@ static bool check_values(const struct pb_elf_image *im)
 	       check_functions(im, "fini", PB_D_FINI, PB_D_FINI_ARRAY, PB_D_FINI_ARRAYSZ);
 }
 
-/* Libraries that a linker without --as-needed puts in. All that models use of them is in libtorch_cpu.so: taken out. */
-static bool is_surplus(const char *name)
+/*
+ * Libraries that a linker without --as-needed puts in. All that models use of them is in libtorch_cpu.so, and extensions find
+ * libc10.so with it, in the global scope: taken out. Builders of extensions add libtorch_python.so even if there is no Python in it.
+ */
+static bool is_surplus(const struct pb_elf_image *im, const char *name)
 {
-	return strcmp(name, "libtorch.so") == 0 || strcmp(name, "libc10.so") == 0;
+	return strcmp(name, "libtorch.so") == 0 || strcmp(name, "libc10.so") == 0 ||
+	       (im->stage == PB_ELF_EXTENSION && strcmp(name, "libtorch_python.so") == 0);
 }
 
 /* What is in the worker before the model is: nothing is searched for, nothing is opened. */
@@ -480,10 +486,10 @@ static bool check_needed(struct pb_elf_image *im)
 
 		if (!name)
 			return pb_elf_refuse(im, "needed", "a library's name is outside the string table");
-		if (im->stage == PB_ELF_PACKAGED && is_surplus(name))
+		if (im->stage != PB_ELF_PATCHED && is_surplus(im, name))
 			continue;
 		if (!is_present(name))
-			return pb_elf_refuse(im, "needed", "%.80s; a CPU model has only " NEEDED_TEXT, name);
+			return pb_elf_refuse(im, "needed", "%.80s; code for the CPU has only " NEEDED_TEXT, name);
 		im->needed[kept++] = im->needed[i];
 	}
 	im->n_needed = kept;
@@ -599,6 +605,33 @@ pb_status pb_elf_gate(const uint8_t *file, uint64_t bytes, enum pb_elf_stage sta
 	return im.err->status;
 }
 
+/* As far as the names of libraries, with tags that only some files may have. */
+static bool read_names(struct pb_elf_image *im)
+{
+	return check_header(im) && check_segments(im) && read_dynamic(im) && pb_elf_check_strings(im);
+}
+
+bool pb_elf_is(const uint8_t *file, uint64_t bytes)
+{
+	return bytes >= SELFMAG && memcmp(file, ELFMAG, SELFMAG) == 0;
+}
+
+bool pb_elf_names(const uint8_t *file, uint64_t bytes, const char *prefix)
+{
+	struct pt2box_error e;
+	struct pb_elf_image im = {.file = file, .bytes = bytes, .stage = PB_ELF_EXTENSION, .err = &e};
+
+	if (!read_names(&im))
+		return false;
+	for (uint32_t i = 0; i < im.n_needed; i++) {
+		const char *name = pb_elf_string(&im, im.needed[i]);
+
+		if (name && strncmp(name, prefix, strlen(prefix)) == 0)
+			return true;
+	}
+	return false;
+}
+
 void pb_elf_facts_deinit(struct pb_elf_facts *f)
 {
 	free(f->imports);
@@ -608,6 +641,23 @@ void pb_elf_facts_deinit(struct pb_elf_facts *f)
 
 /* ---- patch ---- */
 
+static bool is_to_take(const struct pb_elf_image *im, const Elf64_Dyn *d)
+{
+	switch (d->d_tag) {
+	case DT_INIT:
+	case DT_INIT_ARRAY:
+	case DT_INIT_ARRAYSZ:
+	case DT_RPATH:
+	case DT_RUNPATH:
+	case DT_SONAME:
+		return true;
+	case DT_NEEDED:
+		return is_surplus(im, pb_elf_string(im, d->d_un.d_val));
+	default:
+		return false;
+	}
+}
+
 static void take_tags_out(struct pb_elf_image *im, uint8_t *file)
 {
 	for (uint64_t i = 0; i < im->dynamic.filesz / sizeof(Elf64_Dyn); i++) {
@@ -615,8 +665,7 @@ static void take_tags_out(struct pb_elf_image *im, uint8_t *file)
 
 		if (d.d_tag == DT_NULL)
 			return;
-		if (d.d_tag != DT_INIT && d.d_tag != DT_INIT_ARRAY && d.d_tag != DT_INIT_ARRAYSZ &&
-		    !(d.d_tag == DT_NEEDED && is_surplus(pb_elf_string(im, d.d_un.d_val))))
+		if (!is_to_take(im, &d))
 			continue;
 		d.d_tag = (int64_t)TAKEN((uint64_t)d.d_tag);
 		memcpy(file + im->dynamic.offset + i * sizeof(d), &d, sizeof(d));
@@ -626,10 +675,10 @@ static void take_tags_out(struct pb_elf_image *im, uint8_t *file)
 void pb_elf_patch(uint8_t *file, uint64_t bytes)
 {
 	struct pt2box_error e;
-	struct pb_elf_image im = {.file = file, .bytes = bytes, .stage = PB_ELF_PACKAGED, .err = &e};
+	struct pb_elf_image im = {.file = file, .bytes = bytes, .stage = PB_ELF_EXTENSION, .err = &e};
 
-	/* It has passed: this only finds the places again. */
-	if (!check_header(&im) || !check_segments(&im) || !read_dynamic(&im) || !pb_elf_check_strings(&im))
+	/* It has passed, as one or the other: this only finds the places again. */
+	if (!read_names(&im))
 		return;
 	for (uint32_t i = 0; i < im.eh.e_phnum; i++) {
 		Elf64_Phdr p = phdr(&im, i);

@@ -19,6 +19,9 @@
 
 enum pb_elf_stage {
 	PB_ELF_PACKAGED, /* as it came: may have constructors and ask for an executable stack */
+	/* As it came, a library with PyTorch operators: may also have a name, folders to search and libtorch_python.so, which
+	 * pb_elf_patch() takes out */
+	PB_ELF_EXTENSION,
 	PB_ELF_PATCHED,	 /* as pb_elf_patch() leaves it: neither is there any more, else refused */
 };
 
@@ -40,9 +43,15 @@ struct pb_elf_facts {
 /* OK, or PKG_REJECTED with "elf.WORD: sentence", NO_MEMORY. *ret is to be deinitialised in either case. */
 PB_CHECK pb_status pb_elf_gate(const uint8_t *file, uint64_t bytes, enum pb_elf_stage stage, struct pb_elf_facts *ret,
 			       struct pt2box_error *err);
+/* Begins as an ELF file does, whatever comes after it. */
+bool pb_elf_is(const uint8_t *file, uint64_t bytes);
+/* A library that it names (DT_NEEDED) is, or begins with, @prefix. Of any file; false for one that cannot be read. */
+bool pb_elf_names(const uint8_t *file, uint64_t bytes, const char *prefix);
 void pb_elf_facts_deinit(struct pb_elf_facts *f);
-/* Rewrite a file that has passed the gate as PACKAGED: clear PF_X of PT_GNU_STACK, take DT_INIT, DT_INIT_ARRAY and
- * DT_INIT_ARRAYSZ out of the dynamic section. The constructors are called later, by address. */
+/*
+ * Rewrite a file that has passed the gate as PACKAGED or EXTENSION: clear PF_X of PT_GNU_STACK, take DT_INIT, DT_INIT_ARRAY,
+ * DT_INIT_ARRAYSZ and what else is to be out of the dynamic section. The constructors are called later, by address.
+ */
 void pb_elf_patch(uint8_t *file, uint64_t bytes);
 
 #endif

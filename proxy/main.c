@@ -22,6 +22,7 @@
 #include "ipc/manifest.h"
 #include "ipc/socket.h"
 #include "proxy/serve.h"
+#include "proxy/wants.h"
 
 #define PLUGIN_BYTES_MAX (256ull << 20)
 #define STR2(x) #x
@@ -116,7 +117,7 @@ static pb_status map_board(struct ops *o, struct pt2box_error *err)
 }
 
 /* Takes the constructors out of the copy, so that linking runs no code of it. */
-static pb_status gate(struct ops *o, struct pt2box_error *err)
+static pb_status gate(struct ops *o, const char **ret_wants, struct pt2box_error *err)
 {
 	struct pb_elf_facts facts = PB_ELF_FACTS_INIT;
 	struct stat sb;
@@ -128,7 +129,9 @@ static pb_status gate(struct ops *o, struct pt2box_error *err)
 	file = mmap(NULL, (size_t)sb.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, PB_FD_OPS_COPY, 0);
 	if (file == MAP_FAILED)
 		return pb_error_sys(err, "the plugin cannot be mapped");
-	st = pb_elf_gate(file, (uint64_t)sb.st_size, PB_ELF_PACKAGED, &facts, err);
+	*ret_wants = pb_ops_wants(file, (uint64_t)sb.st_size);
+	st = **ret_wants ? pb_error_set(err, PT2BOX_UNSUPPORTED, "not a plugin: the host \"%s\" may run it", *ret_wants) :
+			   pb_elf_gate(file, (uint64_t)sb.st_size, PB_ELF_PACKAGED, &facts, err);
 	if (!st)
 		pb_elf_patch(file, (uint64_t)sb.st_size);
 	o->init_addr = facts.init_addr;
@@ -200,16 +203,18 @@ static pb_status prepare(struct ops *o, const struct options *opt, struct pt2box
 	return st;
 }
 
-static _Noreturn void give_up(const struct pt2box_error *e)
+static _Noreturn void give_up(const struct pt2box_error *e, const char *wants)
 {
 	struct pb_msg_ops_failed m = {.status = e->status};
 
 	snprintf(m.text, sizeof(m.text), "%s", e->text);
+	snprintf(m.wants, sizeof(m.wants), "%s", wants);
 	(void)!pb_write(PB_FD_OPS_CTL, PB_MSG_ops_failed, &m, NULL);
 	_exit(1);
 }
 
-static pb_status before_plugin(struct ops *o, const struct options *opt, struct pt2box_error *err)
+static pb_status before_plugin(struct ops *o, const struct options *opt, const char **ret_wants,
+			       struct pt2box_error *err)
 {
 	pb_status st = copy_plugin(err);
 
@@ -223,7 +228,7 @@ static pb_status before_plugin(struct ops *o, const struct options *opt, struct 
 		st = pb_manifest_read(PB_FD_OPS_MANIFEST, &o->manifest, err);
 	close(PB_FD_OPS_MANIFEST);
 	if (!st)
-		st = gate(o, err);
+		st = gate(o, ret_wants, err);
 	if (!st)
 		st = link_plugin(o, err);
 	if (!st)
@@ -237,15 +242,16 @@ int main(int argc, char **argv)
 	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_OPS_CTL, PB_FD_OPS_MANIFEST, PB_FD_OPS_BOARD, PB_FD_OPS_PLUGIN};
 	struct options opt = {.confine = {.threads = 1, .link_fd = -1}};
 	struct pt2box_error e = {.status = PT2BOX_OK};
+	const char *wants = "";
 
 	if (!parse(argc, argv, &opt) || getpid() != 1) {
 		fprintf(stderr, "pt2box-ops: is started by pt2boxd, not by hand\n");
 		return 2;
 	}
-	if (pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), &e) || before_plugin(&o, &opt, &e))
-		give_up(&e);
+	if (pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), &e) || before_plugin(&o, &opt, &wants, &e))
+		give_up(&e, wants);
 	construct(&o);
 	if (prepare(&o, &opt, &e))
-		give_up(&e);
+		give_up(&e, "");
 	pb_ops_serve(o.nodes, o.manifest->nodes ? o.manifest->nodes->n : 0, o.max_tensors + 1, &o.window, o.board);
 }

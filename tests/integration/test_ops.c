@@ -37,6 +37,14 @@ static int open_plugin(const char *name)
 	return fd;
 }
 
+static int open_built(const char *name)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/%s", test_build_dir(), name);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 static enum pt2box_status load(struct pt2box *c, const char *fixture, int plugin_take, uint32_t runners,
 			       struct pt2box_model **ret)
 {
@@ -274,8 +282,7 @@ static void test_refused(void **state)
 	snprintf(path, sizeof(path), "%s/libpt2box.so", test_build_dir());
 	fd = open(path, O_RDONLY);
 	assert_true(load(c, "customop", fd, 1, &m) != PT2BOX_OK);
-	fd = open(fixture_path("customop", "model.pt2"), O_RDONLY);
-	REFUSED(load(c, "customop", fd, 1, &m), PT2BOX_PKG_REJECTED, "elf");
+	REFUSED(load(c, "customop", open_built("libexec/pt2box-ops"), 1, &m), PT2BOX_PKG_REJECTED, "elf");
 	fd = open("/dev/null", O_RDONLY);
 	REFUSED(load(c, "customop", fd, 1, &m), PT2BOX_BAD_FD, "plugin");
 	/* Its constructor runs after the filter. */
@@ -286,6 +293,23 @@ static void test_refused(void **state)
 	pt2box_unload(m);
 	OK(load(c, "customop", open_plugin("example"), 1, &m));
 	pt2box_unload(m);
+	pt2box_close(c);
+}
+
+/* The file says which host it is for; those that this machine does not have are named. */
+static void test_hosts(void **state)
+{
+	struct pt2box_model *m;
+	struct pt2box *c;
+	int fd;
+
+	(void)state;
+	setenv("PT2BOX_TORCH", "none", 1);
+	OK(pt2box_open(NULL, &c, &test_error));
+	/* A model is linked with PyTorch's library, as extensions are. */
+	REFUSED(load(c, "customop", open_built("tests/hostile/benign.0.so"), 1, &m), PT2BOX_UNSUPPORTED, "needs PyTorch");
+	fd = open(fixture_path("customop", "model.pt2"), O_RDONLY | O_CLOEXEC);
+	REFUSED(load(c, "customop", fd, 1, &m), PT2BOX_UNSUPPORTED, "Python host is not installed");
 	pt2box_close(c);
 }
 
@@ -330,6 +354,7 @@ int main(void)
 		CHECK_TEST(test_only_the_call_in_hand),
 		CHECK_TEST(test_others_die),
 		CHECK_TEST(test_refused),
+		CHECK_TEST(test_hosts),
 		CHECK_TEST(test_nothing_left),
 	};
 

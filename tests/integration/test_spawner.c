@@ -20,6 +20,7 @@
 
 static int sock;
 static pid_t pid;
+static struct pb_config config;
 
 static int start(void **state)
 {
@@ -28,7 +29,8 @@ static int start(void **state)
 
 	(void)state;
 	snprintf(libexec, sizeof(libexec), "%s/libexec", b ? b : "build");
-	return pb_spawner_start(realpath(libexec, NULL), "", NULL, &sock, &pid, NULL) != PT2BOX_OK;
+	config.libexec = realpath(libexec, NULL);
+	return pb_spawner_start(&config, NULL, &sock, &pid, NULL) != PT2BOX_OK;
 }
 
 static int stop(void **state)
