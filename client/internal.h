@@ -248,6 +248,7 @@ struct pb_run {
 	uint64_t deadline_ns, grace_ns, look_ns;
 	int64_t deadline_ms;
 	uint32_t retries;
+	uint32_t deaths; /* of workers, by this run's own doing */
 	uint32_t fetch;
 	uint32_t windows;  /* how often the window was too small */
 	pb_status stopped; /* not OK: given up for this reason, the reply is awaited */

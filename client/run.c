@@ -4,6 +4,7 @@
  * steps serve pt2box_run() and the thread of the asynchronous runs.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,6 +14,7 @@
 #define SLICE_NS 100000000u    /* how often a long wait looks whether the broker lives */
 #define GRACE_NS 2000000000ull /* from a request to end a run to its end */
 #define WINDOWS_MAX 4
+#define DEATHS_MAX 2 /* of workers, by one input */
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
@@ -251,11 +253,22 @@ static pb_status reply_error(const struct pb_run *r, const struct pb_lane_reply 
 	return (pb_status)p->status;
 }
 
-/* The worker died of this run, and another one could do it. */
-static bool may_retry(uint32_t status)
+/*
+ * The worker died, and another one could do the run. One that was killed from outside (no model can send SIGKILL: its filter
+ * lets abort() through and no other signal) says nothing of the input; any other death does, and an input of which two
+ * workers died is not tried on a third.
+ */
+static bool may_retry(struct pb_run *r, const struct pb_lane_reply *p)
 {
-	return status == PT2BOX_MODEL_CRASHED || status == PT2BOX_MODEL_KILLED ||
-	       status == PT2BOX_MODEL_EXITED || status == PT2BOX_MODEL_OOM;
+	bool died = p->status == PT2BOX_MODEL_CRASHED || p->status == PT2BOX_MODEL_KILLED ||
+		    p->status == PT2BOX_MODEL_EXITED || p->status == PT2BOX_MODEL_OOM ||
+		    p->status == PT2BOX_MODEL_TIMEOUT;
+
+	if (!died || !r->retries)
+		return false;
+	if (p->status == PT2BOX_MODEL_CRASHED && p->signal == SIGKILL)
+		return true;
+	return ++r->deaths < DEATHS_MAX;
 }
 
 static void drop_old_window(struct pb_run *r)
@@ -304,7 +317,7 @@ static bool goes_on(struct pb_run *r, const struct pb_lane_reply *p, pb_status *
 		return true;
 	}
 	/* Another worker answered: it has no outputs to fetch. */
-	if ((p->status == PT2BOX_NOT_FOUND && r->fetch) || (r->retries && may_retry(p->status))) {
+	if ((p->status == PT2BOX_NOT_FOUND && r->fetch) || may_retry(r, p)) {
 		if (p->status == PT2BOX_NOT_FOUND && ++r->windows > WINDOWS_MAX)
 			return false;
 		r->retries -= p->status != PT2BOX_NOT_FOUND;

@@ -344,8 +344,10 @@ PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
  * struct pt2box_run_options - one run; initialise with PT2BOX_RUN_OPTIONS_INIT
  * @deadline_ms: wait at most this long from the call on, milliseconds, then end the run with MODEL_TIMEOUT; 0 or -1: no
  *               limit of this run's own. The model's deadline, kept by the broker, holds in either case
- * @retries:     times the run may be repeated after its worker died (MODEL_CRASHED, _KILLED, _EXITED, _OOM); inputs are
- *               intact. Never done for a model with state: that is STATE_LOST
+ * @retries:     times the run may be repeated after its worker died (MODEL_CRASHED, _KILLED, _EXITED, _OOM, _TIMEOUT by the
+ *               model's deadline); inputs are intact. Once two workers have died of it (signal, filter, deadline, memory) it
+ *               is not tried again, however many are left: only workers killed from outside, by SIGKILL, do not count. Never
+ *               done for a model with state: that is STATE_LOST
  * @interrupted: NULL, or called with @arg about ten times a second by the thread that waits in pt2box_run(); not 0: the run
  *               is cancelled, and CANCELLED returned even if it has just ended. Not used by pt2box_run_start()
  */

@@ -593,11 +593,89 @@ static void test_crash(void **state)
 	assert_int_equal(e.signal, SIGSEGV);
 	good_run(&s);
 	set_magic(&s, MAGIC);
-	opt.retries = 2;
+	/* Two workers die of it, and no third. */
+	opt.retries = 20;
 	assert_int_equal(pt2box_run(s.m, s.in, 1, &opt, s.out, &e), PT2BOX_MODEL_CRASHED);
+	OK(pt2box_ps(s.c, &ps, &failure));
+	assert_non_null(strstr(ps, "\"deaths\":3"));
+	pt2box_free_text(ps);
+	good_run(&s);
+	hostile_close(&s);
+}
+
+/* The poison rule for one that hangs, and one that ends its process. */
+static void test_poison(void **state)
+{
+	struct pt2box_load_options load = PT2BOX_LOAD_OPTIONS_INIT;
+	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
+	struct pt2box_error e;
+	struct subject s;
+	char *ps;
+
+	(void)state;
+	load.run_deadline_ms = 200;
+	hostile_open(&s, "poison", &load);
+	opt.retries = 20;
+	set_magic(&s, MAGIC);
+	((float *)pt2box_tensor_get_info(s.in[0])->data)[1] = 2;
+	assert_int_equal(pt2box_run(s.m, s.in, 1, &opt, s.out, &e), PT2BOX_MODEL_TIMEOUT);
+	((float *)pt2box_tensor_get_info(s.in[0])->data)[1] = 3;
+	assert_int_equal(pt2box_run(s.m, s.in, 1, &opt, s.out, &e), PT2BOX_MODEL_EXITED);
 	OK(pt2box_ps(s.c, &ps, &failure));
 	assert_non_null(strstr(ps, "\"deaths\":4"));
 	pt2box_free_text(ps);
+	good_run(&s);
+	hostile_close(&s);
+}
+
+/* Of the only worker, as ps has it; -1: there is none now. */
+static long of_worker(struct pt2box *c, const char *key)
+{
+	char word[32], *ps, *at;
+	long n = -1;
+
+	OK(pt2box_ps(c, &ps, &failure));
+	snprintf(word, sizeof(word), "\"%s\":", key);
+	at = strstr(ps, "\"workers\":");
+	if (at && (at = strstr(at, word)))
+		n = strtol(at + strlen(word), NULL, 10);
+	pt2box_free_text(ps);
+	return n;
+}
+
+/* Whose worker is killed from outside, again and again, is not to blame: it is repeated as often as it may be. */
+static void test_killed_from_outside(void **state)
+{
+	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
+	struct pt2box_run *run;
+	struct pt2box_error e;
+	struct subject s;
+
+	(void)state;
+	hostile_open(&s, "poison", NULL);
+	set_magic(&s, MAGIC);
+	((float *)pt2box_tensor_get_info(s.in[0])->data)[1] = 4;
+	((float *)pt2box_tensor_get_info(s.in[0])->data)[2] = 1000;
+	for (int turn = 0; turn < 2; turn++) {
+		opt.retries = turn ? 3 : 4;
+		OK(pt2box_run_start(s.m, s.in, 1, &opt, &run, &failure));
+		for (int i = 0; i < 4; i++) {
+			long deaths = of_worker(s.c, "deaths");
+
+			usleep(100000);
+			assert_int_equal(kill((pid_t)of_worker(s.c, "pid"), SIGKILL), 0);
+			while (of_worker(s.c, "deaths") == deaths || of_worker(s.c, "pid") <= 0)
+				usleep(2000);
+		}
+		if (turn) {
+			assert_int_equal(pt2box_run_finish(run, s.out, &e), PT2BOX_MODEL_CRASHED);
+			assert_int_equal(e.signal, SIGKILL);
+			continue;
+		}
+		OK(pt2box_run_finish(run, s.out, &failure));
+		assert_true(fixture_at(pt2box_tensor_get_info(s.out[0]), 3) == 6);
+		free_outputs(&s);
+	}
 	good_run(&s);
 	hostile_close(&s);
 }
@@ -946,6 +1024,8 @@ int main(void)
 		CHECK_TEST(test_async_window),
 		CHECK_TEST(test_deadline),
 		CHECK_TEST(test_crash),
+		CHECK_TEST(test_poison),
+		CHECK_TEST(test_killed_from_outside),
 		CHECK_TEST(test_cancel),
 		CHECK_TEST(test_nothing_left),
 		CHECK_TEST(test_broker_killed),
