@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/ops/gemm.h"
+#include "runtime/ops/parallel.h"
 #include "runtime/ops/phases.h"
 #include "runtime/tensor.h"
 
@@ -16,51 +17,81 @@ static int64_t tap_count(const struct pb_conv *c)
 	return c->kernel[0] * c->kernel[1] * c->kernel[2];
 }
 
-/* ---- depthwise, planes ---- */
+/* ---- depthwise ---- */
 
-static void depthwise_plane(const struct pb_conv *c, const struct pb_phases *ph, int64_t n,
-			    int64_t oc, const float *plane, const int64_t *tap)
+struct depthwise {
+	const struct pb_conv *c;
+	int parts;
+	/* Planes: the input of one group with its padding, for each part. */
+	struct pb_phases ph;
+	const int64_t *tap;
+	float *planes;
+	/* Rows: weights by tap, then by channel; for each part pointers to the taps that are inside. */
+	const float *w;
+	const float **taps;
+};
+
+static int depthwise_parts(const struct pb_conv *c)
 {
+	return pb_parallel_threads(2.0 * (double)(c->batch * c->groups * c->ocg) *
+				   (double)(c->out[0] * c->out[1] * c->out[2]) *
+				   (double)tap_count(c));
+}
+
+static void depthwise_plane(const struct depthwise *d, int64_t n, int64_t oc, const float *plane)
+{
+	const struct pb_conv *c = d->c;
 	const int64_t taps = tap_count(c), positions = c->out[0] * c->out[1] * c->out[2];
 	const float *w = (const float *)c->w + oc * c->ws[0];
 	float *y = (float *)c->y + n * c->ys[0] + oc * c->ys[1];
 	const float bias = c->bias ? ((const float *)c->bias)[oc] : 0;
 
-	for (int64_t j = 0; j < positions; j += ph->run)
-		pb_gemm_isa()->taps_row(y + j, plane + pb_phases_position(ph, j), tap, w, taps,
-					bias, ph->run);
+	for (int64_t j = 0; j < positions; j += d->ph.run)
+		pb_gemm_isa()->taps_row(y + j, plane + pb_phases_position(&d->ph, j), d->tap, w,
+					taps, bias, d->ph.run);
+}
+
+static void depthwise_planes_part(void *arg, int part)
+{
+	const struct depthwise *d = arg;
+	const struct pb_conv *c = d->c;
+	const int64_t items = c->batch * c->groups;
+	float *plane = d->planes + part * d->ph.channel;
+
+	for (int64_t i = items * part / d->parts; i < items * (part + 1) / d->parts; i++) {
+		const int64_t n = i / c->groups, g = i % c->groups;
+
+		pb_phases_fill(&d->ph, c, n, g, 1, plane);
+		for (int64_t j = 0; j < c->ocg; j++)
+			depthwise_plane(d, n, g * c->ocg + j, plane);
+	}
 }
 
 static int depthwise_planes(const struct pb_conv *c)
 {
-	struct pb_phases ph;
+	struct depthwise d = {.c = c, .parts = depthwise_parts(c)};
 	const int64_t taps = tap_count(c);
-	float *plane;
 	int64_t *tap;
 
-	pb_phases_init(&ph, c);
-	tap = pb_rt_scratch(taps * sizeof(*tap) + ph.channel * sizeof(float));
+	pb_phases_init(&d.ph, c);
+	tap = pb_rt_scratch(taps * sizeof(*tap) + d.parts * d.ph.channel * sizeof(float));
 	if (!tap)
 		return 1;
-	plane = (float *)(tap + taps);
 	for (int64_t t = 0; t < taps; t++)
-		tap[t] = pb_phases_tap(&ph, c, t);
-	for (int64_t n = 0; n < c->batch; n++) {
-		for (int64_t g = 0; g < c->groups; g++) {
-			pb_phases_fill(&ph, c, n, g, 1, plane);
-			for (int64_t i = 0; i < c->ocg; i++)
-				depthwise_plane(c, &ph, n, g * c->ocg + i, plane, tap);
-		}
-	}
+		tap[t] = pb_phases_tap(&d.ph, c, t);
+	d.tap = tap;
+	d.planes = (float *)(tap + taps);
+	pb_parallel(d.parts, depthwise_planes_part, &d);
 	pb_rt_scratch_free(tap);
 	return 0;
 }
 
-/* ---- depthwise, channels last (one output per channel) ---- */
-
-static void depthwise_position(const struct pb_conv *c, int64_t pos, const float *image,
-			       const float *w, const float **xp, const float **wp, float *y)
+/* Channels last, one output per channel. */
+static void depthwise_position(const struct depthwise *d, int64_t pos, const float *image,
+			       const float **xp, float *y)
 {
+	const struct pb_conv *c = d->c;
+	const float **wp = xp + tap_count(c), *w = d->w;
 	const int64_t w0 = pos % c->out[2] * c->stride[2] - c->pad[2];
 	const int64_t h0 = pos / c->out[2] % c->out[1] * c->stride[1] - c->pad[1];
 	const int64_t d0 = pos / c->out[2] / c->out[1] * c->stride[0] - c->pad[0];
@@ -84,28 +115,43 @@ static void depthwise_position(const struct pb_conv *c, int64_t pos, const float
 	pb_gemm_isa()->taps_channels(y, xp, wp, used, c->bias, c->groups);
 }
 
+static void depthwise_rows_part(void *arg, int part)
+{
+	const struct depthwise *d = arg;
+	const struct pb_conv *c = d->c;
+	const int64_t positions = c->out[0] * c->out[1] * c->out[2], items = c->batch * positions;
+
+	for (int64_t i = items * part / d->parts; i < items * (part + 1) / d->parts; i++)
+		depthwise_position(d, i % positions,
+				   (const float *)c->x + i / positions * c->xs[0],
+				   d->taps + part * 2 * tap_count(c), (float *)c->y + i * c->groups);
+}
+
+/* With one channel each, both layouts of weights are rows of taps. */
+static void weights_by_tap(const void *ctx, void *dst)
+{
+	const struct pb_conv *c = ctx;
+
+	pb_gemm_isa()->transpose(dst, c->groups, c->w, tap_count(c), c->groups, tap_count(c));
+}
+
 static int depthwise_rows(const struct pb_conv *c)
 {
-	const int64_t taps = tap_count(c), positions = c->out[0] * c->out[1] * c->out[2];
-	const float **xp = pb_rt_scratch(2 * taps * sizeof(*xp) + taps * c->groups * sizeof(float));
-	float *w;
+	struct depthwise d = {.c = c, .parts = depthwise_parts(c)};
+	const int64_t taps = tap_count(c), pointers = d.parts * 2 * taps;
+	const struct pb_pack_key key = {c->w, {taps, c->groups, 0, 0, 0, 6}};
+	const size_t bytes = taps * c->groups * sizeof(float);
+	const void *packed = pb_pack_constant(c->w_tensor, &key, bytes, weights_by_tap, c);
+	char *p = pb_rt_scratch(pointers * sizeof(*d.taps) + (packed ? 0 : bytes));
 
-	if (!xp)
+	if (!p)
 		return 1;
-	w = (float *)(xp + 2 * taps);
-	for (int64_t t = 0; t < taps; t++)
-		for (int64_t g = 0; g < c->groups; g++)
-			w[t * c->groups + g] =
-				((const float *)c->w)[g * c->ws[0] +
-						      t / c->kernel[2] / c->kernel[1] * c->ws[2] +
-						      t / c->kernel[2] % c->kernel[1] * c->ws[3] +
-						      t % c->kernel[2] * c->ws[4]];
-	for (int64_t n = 0; n < c->batch; n++)
-		for (int64_t p = 0; p < positions; p++)
-			depthwise_position(c, p, (const float *)c->x + n * c->xs[0], w, xp,
-					   xp + taps,
-					   (float *)c->y + (n * positions + p) * c->groups);
-	pb_rt_scratch_free(xp);
+	d.taps = (const float **)p;
+	if (!packed)
+		weights_by_tap(c, p + pointers * sizeof(*d.taps));
+	d.w = packed ? packed : (const void *)(p + pointers * sizeof(*d.taps));
+	pb_parallel(d.parts, depthwise_rows_part, &d);
+	pb_rt_scratch_free(p);
 	return 0;
 }
 

@@ -203,6 +203,37 @@ static void test_drawn_large(void **state)
 	pb_rt_set_threads(1);
 }
 
+/* Large enough to be shared by threads, in both layouts, weights packed or not. */
+static void test_depthwise_threads(void **state)
+{
+	struct params p = {2, 37, {1, 1}, {1, 1}, {1, 1}, {0, 0}, false};
+	const int64_t xs[4] = {2, p.groups, 33, 31}, ws[4] = {p.groups, 1, 3, 3};
+
+	(void)state;
+	draw_state = 24;
+	pb_rt_set_threads(3);
+	for (int i = 0; i < 8; i++) {
+		struct pb_rt_tensor *x = i & 1 ? draw_channels_last(PB_RT_F32, 4, xs)
+					       : draw_contiguous(PB_RT_F32, 4, xs);
+		struct pb_rt_tensor *w = i & 2 ? draw_channels_last(PB_RT_F32, 4, ws)
+					       : draw_contiguous(PB_RT_F32, 4, ws);
+
+		w->storage->constant = i < 4;
+		p.stride[0] = p.stride[1] = i % 3 ? 1 : 2;
+		for (int again = 0; again < 2; again++) {
+			struct pb_rt_tensor *y = convolve(&p, x, w, NULL);
+
+			assert_non_null(y);
+			compare(&p, x, w, NULL, y);
+			pb_rt_delete(y);
+		}
+		pb_rt_delete(x);
+		pb_rt_delete(w);
+		pb_rt_cache_clear();
+	}
+	pb_rt_set_threads(1);
+}
+
 /* @size is the width; images are a little higher. */
 static void one_2d(int64_t n, int64_t ic, int64_t oc, int64_t size, int64_t k, int64_t stride,
 		   int64_t pad, bool last, bool constant)
@@ -359,6 +390,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_drawn),
 		cmocka_unit_test(test_drawn_large),
+		cmocka_unit_test(test_depthwise_threads),
 		cmocka_unit_test(test_model_layers),
 		cmocka_unit_test(test_tiles),
 		cmocka_unit_test(test_memory_format),
