@@ -12,7 +12,6 @@ is asked of bench/python_calls.py, a program of its own.
 import argparse
 import ast
 import json
-import math
 import os
 import statistics
 import struct
@@ -21,6 +20,8 @@ import sys
 import tempfile
 import time
 import zipfile
+
+import models as whole
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DTYPES = {"<f4": "float32", "<i8": "int64"}
@@ -325,6 +326,20 @@ class Bench:
         self.constants_memory(pkg, sets)
         self.updates(pkg, sets)
 
+    def inspect(self):
+        """A package of every kind that is there: parsed by a fresh confined process, no worker."""
+        print("pt2box inspect, whole process:")
+        worst = (0, "")
+        for pkg in self.packages():
+            took = []
+            for _ in range(7):
+                begin = time.monotonic()
+                subprocess.run([os.path.join(self.a.build, "pt2box"), "inspect", pkg.path], check=True, stdout=subprocess.DEVNULL)
+                took.append((time.monotonic() - begin) * 1e3)
+            worst = max(worst, (statistics.median(took), pkg.name))
+            print("  %-14s %.1f ms (%.0f MB)" % (pkg.name, statistics.median(took), os.path.getsize(pkg.path) / 1e6))
+        self.goal("pt2box inspect, the slowest: %s" % worst[1], worst[0], 20, " ms")
+
     def operators(self):
         """Calls of a plugin's operator on 1 KiB, in a process of its own."""
         path = os.path.join(self.a.models, "named") if self.a.models else ""
@@ -340,22 +355,24 @@ class Bench:
         print("Operators of a plugin, 1 KiB, each call:")
         self.goal("(a run with 100 - a run with none) / 100", statistics.median((p50(100) - p50(0)) / 100 for _ in range(5)), 30, " us")
 
-    def larger(self, models):
-        print("Larger models, one thread, p50:")
-        ratios = []
-        for pkg in models:
-            _, r = self.hot(pkg, 8 if not self.a.quick else 3, 5)
-            ratios.append(r)
-        if ratios and all(ratios):
-            self.goal("geometric mean of %s" % ", ".join(p.name for p in models),
-                      math.exp(sum(map(math.log, ratios)) / len(ratios)), 1.1)
+    def packages(self, threads=1):
+        """The whole models that are there, compiled for so many threads; the MLP is too small for more than one."""
+        found = [self.fixture("mlp")]
+        for name in whole.NAMES:
+            path = os.path.join(self.a.models, name + (".t%d" % threads if threads > 1 else ""))
+            if self.a.models and os.path.exists(path + ".pt2") and (not self.a.model or name in self.a.model):
+                found.append(Package(os.path.basename(path), path + ".pt2", path + ".npz", self.folder))
+        return found[1:] if self.a.model and "mlp" not in self.a.model else found
+
+    def models(self):
+        if self.a.torch_host:
+            whole.times(self, self.packages)
+
+    def memories(self):
+        if self.a.torch_host:
+            whole.memory(self, [p for p in self.packages() if p.name != "mlp"])
 
     def run(self):
-        models = []
-        for name in ("resnet18", "bert", "gpt2"):
-            path = os.path.join(self.a.models, name) if self.a.models else ""
-            if path and os.path.exists(path + ".pt2"):
-                models.append(Package(name, path + ".pt2", path + ".npz", self.folder))
         if not self.a.torch_host:
             print("No torch 2.13.0 was found: no yardstick, no larger models (pip install torch==2.13.0 transformers safetensors in a"
                   " venv, then make bench PYTHON=VENV/bin/python).")
@@ -366,12 +383,13 @@ class Bench:
         self.calls()
         self.start()
         self.first64()
-        self.workers_memory(models)
+        self.workers_memory(self.packages())
         self.python()
         self.large_constants()
         self.operators()
-        if models:
-            self.larger(models)
+        self.inspect()
+        self.models()
+        self.memories()
         missed = [g for g in self.goals if not g[4]]
         print("%d of %d goals reached." % (len(self.goals) - len(missed), len(self.goals)))
 
@@ -382,7 +400,11 @@ def main():
     p.add_argument("--torch-host", default="")
     p.add_argument("--models", default="")
     p.add_argument("--python", default=sys.executable, help="the interpreter that is measured")
-    p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants, operators")
+    p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants, operators,"
+                   " inspect, models, memories")
+    p.add_argument("--model", action="append", help="of the whole models this one (may be repeated)")
+    p.add_argument("--boost", action="store_true",
+                   help="as root, on a machine that others use: gives both sides of the whole models a higher priority")
     p.add_argument("--quick", action="store_true", help="fewer calls: does it run at all")
     a = p.parse_args()
     a.build = os.path.abspath(a.build)

@@ -6,6 +6,7 @@
 // Prints "first" after one run, then obeys lines on standard input, each answered by one line with the median in ns:
 //	loader N	N calls of AOTIModelPackageLoader::run
 //	cabi N		N calls of AOTInductorModelContainerRunSingleThreaded
+//	peak N		the most bytes that tensors held during one of N calls, beyond inputs and constants
 // Tensors are made beforehand, outputs are freed in the timed part.
 #include <dlfcn.h>
 #include <time.h>
@@ -20,6 +21,8 @@
 #include <vector>
 
 #include <ATen/Parallel.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/torch.h>
@@ -63,6 +66,42 @@ uint64_t median(std::vector<uint64_t> &v)
 using Create = int32_t (*)(void **, size_t, const char *, const char *);
 using Run = int32_t (*)(void *, AtenTensorHandle *, size_t, AtenTensorHandle *, size_t, void *, void *);
 using Count = int32_t (*)(void *, size_t *);
+
+// Counts what tensors hold, on top of PyTorch's own allocator: the size is in a cache line before each block.
+class Counting final : public c10::Allocator {
+	static constexpr size_t kHead = 64;
+
+public:
+	static inline int64_t live, most;
+
+	at::DataPtr allocate(size_t n) override
+	{
+		char *p = static_cast<char *>(c10::alloc_cpu(n + kHead));
+
+		memcpy(p, &n, sizeof(n));
+		most = std::max(most, live += int64_t(n));
+		return {p + kHead, p + kHead, &free_block, at::Device(at::kCPU)};
+	}
+	at::DeleterFnPtr raw_deleter() const override
+	{
+		return &free_block;
+	}
+	void copy_data(void *dst, const void *src, size_t n) const override
+	{
+		memcpy(dst, src, n);
+	}
+
+private:
+	static void free_block(void *at)
+	{
+		char *p = static_cast<char *>(at) - kHead;
+		size_t n;
+
+		memcpy(&n, p, sizeof(n));
+		live -= int64_t(n);
+		c10::free_cpu(p);
+	}
+};
 
 // The container itself, without the loader: what every host pays at least.
 struct CAbi {
@@ -116,6 +155,18 @@ int main(int argc, char **argv)
 	while (scanf("%15s %zu", what, &n) == 2) {
 		std::vector<uint64_t> t(n);
 
+		if (!strcmp(what, "peak")) {
+			static Counting counting;
+			at::Allocator *own = c10::GetAllocator(at::kCPU);
+
+			c10::SetAllocator(at::kCPU, &counting, 255);
+			for (size_t i = 0; i < n; i++)
+				auto out = loader.run(in);
+			c10::SetAllocator(at::kCPU, own, 255);
+			printf("%lld\n", (long long)Counting::most);
+			fflush(stdout);
+			continue;
+		}
 		if (!strcmp(what, "cabi") && !abi)
 			abi = new CAbi(argv[2]);
 		for (size_t i = 0; i < n; i++) {
