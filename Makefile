@@ -83,7 +83,7 @@ BENCHES_SRC := $(wildcard bench/*.c)
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(BENCHES_SRC))
 # The runtime's LAPACK is loaded by the worker for packages that need it; a test of the runtime has it from the start.
 LAPACK_LIBS := -Wl,--no-as-needed -llapacke -lblas -Wl,--as-needed
-TEST_LIBS := -lcmocka -lzip -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) $(LAPACK_LIBS) -lstdc++ -ldl -lpthread
+TEST_LIBS := -lcmocka -lzip -lsqlite3 -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) $(LAPACK_LIBS) -lstdc++ -ldl -lpthread
 # A test or hostile model may ask for linker flags in a comment of its own: /* ldflags: -Wl,--wrap=malloc */
 own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
@@ -192,7 +192,7 @@ $(B)/libpt2box.so.$(VERSION): $(call obj,$(CLIENT) $(IPC))
 $(B)/libpt2box.so $(B)/libpt2box.so.$(SOMAJOR): $(B)/libpt2box.so.$(VERSION)
 	ln -sf $(<F) $@
 $(B)/pt2box: $(call obj,client/cmd/main.c $(COMMAND)) $(B)/libpt2box.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lmsgpackc -ljansson -lpthread -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lsqlite3 -lmsgpackc -ljansson -lpthread -lm
 $(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread

@@ -207,10 +207,17 @@ static void swap_bytes(uint8_t *p, uint64_t bytes, size_t unit)
 		}
 }
 
+static void to_machine_order(const struct pb_array *a, void *dst, uint64_t bytes)
+{
+	bool pair = a->dtype == PT2BOX_COMPLEX64 || a->dtype == PT2BOX_COMPLEX128;
+
+	if (a->swap)
+		swap_bytes(dst, bytes, pt2box_dtype_size(a->dtype) / (pair ? 2 : 1));
+}
+
 pb_status pb_array_file_read(struct pb_array_file *f, size_t i, void *dst, struct pt2box_error *err)
 {
 	const struct pb_array *a = &f->item[i];
-	bool pair = a->dtype == PT2BOX_COMPLEX64 || a->dtype == PT2BOX_COMPLEX128;
 	pb_status st;
 
 	if (a->bytes == 0)
@@ -219,8 +226,27 @@ pb_status pb_array_file_read(struct pb_array_file *f, size_t i, void *dst, struc
 		st = pb_npz_read(f, a, dst, err);
 	else
 		st = pb_array_pread(f, dst, a->bytes, a->offset, err);
-	if (!st && a->swap)
-		swap_bytes(dst, a->bytes, pt2box_dtype_size(a->dtype) / (pair ? 2 : 1));
+	if (!st)
+		to_machine_order(a, dst, a->bytes);
+	return st;
+}
+
+pb_status pb_array_file_read_span(struct pb_array_file *f, size_t i, uint64_t from, uint64_t n, void *dst,
+				  struct pt2box_error *err)
+{
+	struct pb_array *a = &f->item[i];
+	pb_status st;
+
+	if (!pb_span_fits(from, n, a->bytes))
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s ends too early", f->name);
+	if (n == 0)
+		return PT2BOX_OK;
+	if (f->format == PB_FORMAT_NPZ)
+		st = pb_npz_read_span(f, a, from, n, dst, err);
+	else
+		st = pb_array_pread(f, dst, n, a->offset + from, err);
+	if (!st)
+		to_machine_order(a, dst, n);
 	return st;
 }
 

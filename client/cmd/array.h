@@ -17,6 +17,8 @@
 
 #define PB_ARRAYS_MAX 65536 /* of one file; a model cannot have more inputs */
 
+struct zip_file;
+
 enum pb_format { PB_FORMAT_NONE, PB_FORMAT_NPY, PB_FORMAT_NPZ, PB_FORMAT_SAFETENSORS };
 
 /* By the extension of the name. */
@@ -33,6 +35,8 @@ struct pb_array {
 	uint64_t bytes;			  /* of all elements; they are dense */
 	uint64_t offset;		  /* of the elements in the file, or in the archive's entry */
 	uint64_t entry;			  /* .npz: index in the archive */
+	struct zip_file *stream;	  /* .npz: open at byte stream_at of the elements, for spans */
+	uint64_t stream_at;
 };
 
 struct pb_array_file;
@@ -48,6 +52,9 @@ size_t pb_array_file_count(const struct pb_array_file *f);
 const struct pb_array *pb_array_file_get(const struct pb_array_file *f, size_t i);
 /* Fill @dst with the elements in the machine's byte order: pb_array_file_get(f, i)->bytes. */
 PB_CHECK pb_status pb_array_file_read(struct pb_array_file *f, size_t i, void *dst, struct pt2box_error *err);
+/* The same of a part: @n bytes from byte @from of the elements on. Quick if spans are read in order, also where they are deflated. */
+PB_CHECK pb_status pb_array_file_read_span(struct pb_array_file *f, size_t i, uint64_t from, uint64_t n, void *dst,
+					   struct pt2box_error *err);
 
 /* The rows are in C order: nothing to do but copy. */
 bool pb_array_is_c_order(const struct pb_array *a);

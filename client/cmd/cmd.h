@@ -12,6 +12,8 @@
 PB_CHECK pb_status cmd_run(const struct cmd_options *o, struct pt2box_error *err);
 PB_CHECK pb_status cmd_inspect(const struct cmd_options *o, struct pt2box_error *err);
 PB_CHECK pb_status cmd_bench(const struct cmd_options *o, struct pt2box_error *err);
+/* Its exit status is not only a pb_status: see batch.c. */
+PB_CHECK pb_status cmd_batch(const struct cmd_options *o, struct pt2box_error *err);
 PB_CHECK pb_status cmd_doctor(const struct cmd_options *o, struct pt2box_error *err);
 PB_CHECK pb_status cmd_ps(const struct cmd_options *o, struct pt2box_error *err);
 /* Becomes pt2boxd; returns only if that fails. argv[0] is the verb. */
@@ -45,6 +47,11 @@ PB_CHECK pb_status cmd_inputs_read(struct cmd_inputs *in, struct pt2box_model *m
 void cmd_tensors_deinit(struct cmd_tensors *t);
 /* Say in @err, a BAD_TENSOR, which arrays there were. */
 void cmd_inputs_explain(const struct cmd_inputs *in, struct pt2box_error *err);
+
+/* ---- outputs.c ---- */
+/* @padded not 0: that many rows were run, and the first @rows of each output are wanted. UNSUPPORTED: an output has others. */
+PB_CHECK pb_status cmd_outputs_write(int fd, enum pb_format format, struct pt2box_tensor *const *t, size_t n, int64_t padded,
+				     int64_t rows, struct pt2box_error *err);
 
 /* ---- show.c ---- */
 /* "name  float32[4, 10]  0.1 0.2 ..." */

@@ -23,6 +23,7 @@ static pb_status dispatch(enum cmd_verb v, int argc, char **argv, struct pt2box_
 		st = v == CMD_RUN	 ? cmd_run(&o, err)
 		     : v == CMD_INSPECT ? cmd_inspect(&o, err)
 		     : v == CMD_BENCH	 ? cmd_bench(&o, err)
+		     : v == CMD_BATCH	 ? cmd_batch(&o, err)
 		     : v == CMD_DOCTOR	 ? cmd_doctor(&o, err)
 					 : cmd_ps(&o, err);
 	cmd_options_deinit(&o);

@@ -131,34 +131,92 @@ pb_status pb_npz_open(struct pb_array_file *f, struct pt2box_error *err)
 	return st;
 }
 
+static pb_status skip(zip_file_t *z, uint64_t n, const char *what, struct pt2box_error *err)
+{
+	uint8_t bytes[4096];
+	pb_status st = PT2BOX_OK;
+
+	/* Where the entry is stored. */
+	if (n > sizeof(bytes) && n <= INT64_MAX && zip_fseek(z, (zip_int64_t)n, SEEK_CUR) == 0)
+		return PT2BOX_OK;
+	while (n > 0 && !st) {
+		uint64_t part = n < sizeof(bytes) ? n : sizeof(bytes);
+
+		st = read_exactly(z, bytes, part, what, err);
+		n -= part;
+	}
+	return st;
+}
+
+/* The elements from the first one on. */
+static pb_status open_elements(struct pb_array_file *f, const struct pb_array *a, const char *what, zip_file_t **ret,
+			       struct pt2box_error *err)
+{
+	pb_status st;
+
+	*ret = zip_fopen_index(f->zip, a->entry, 0);
+	if (!*ret)
+		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s: %s", what, zip_strerror(f->zip));
+	st = skip(*ret, a->offset, what, err);
+	if (st) {
+		zip_fclose(*ret);
+		*ret = NULL;
+	}
+	return st;
+}
+
 /* From the start again: the elements were not there to be skipped when a header was read. */
 pb_status pb_npz_read(struct pb_array_file *f, const struct pb_array *a, void *dst, struct pt2box_error *err)
 {
-	zip_file_t *z = zip_fopen_index(f->zip, a->entry, 0);
-	uint8_t skip[4096];
+	zip_file_t *z;
+	uint8_t more;
 	char what[456];
-	pb_status st = PT2BOX_OK;
+	pb_status st;
 
 	describe(f, a->name, what);
-	if (!z)
-		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s: %s", what, zip_strerror(f->zip));
-	for (uint64_t left = a->offset; left > 0 && !st;) {
-		uint64_t n = left < sizeof(skip) ? left : sizeof(skip);
-
-		st = read_exactly(z, skip, n, what, err);
-		left -= n;
-	}
-	if (!st)
-		st = read_exactly(z, dst, a->bytes, what, err);
+	st = open_elements(f, a, what, &z, err);
+	if (st)
+		return st;
+	st = read_exactly(z, dst, a->bytes, what, err);
 	/* libzip checks the sum when it meets the end of the entry. */
-	if (!st && zip_fread(z, skip, 1) < 0)
+	if (!st && zip_fread(z, &more, 1) < 0)
 		st = pb_error_set(err, PT2BOX_BAD_TENSOR, "%s is damaged: %s", what, zip_file_strerror(z));
 	zip_fclose(z);
 	return st;
 }
 
+pb_status pb_npz_read_span(struct pb_array_file *f, struct pb_array *a, uint64_t from, uint64_t n, void *dst,
+			   struct pt2box_error *err)
+{
+	char what[456];
+	pb_status st = PT2BOX_OK;
+
+	describe(f, a->name, what);
+	if (a->stream && a->stream_at > from) {
+		zip_fclose(a->stream);
+		a->stream = NULL;
+	}
+	if (!a->stream) {
+		st = open_elements(f, a, what, &a->stream, err);
+		a->stream_at = 0;
+	}
+	if (!st)
+		st = skip(a->stream, from - a->stream_at, what, err);
+	if (!st)
+		st = read_exactly(a->stream, dst, n, what, err);
+	a->stream_at = from + n;
+	if (st && a->stream) {
+		zip_fclose(a->stream);
+		a->stream = NULL;
+	}
+	return st;
+}
+
 void pb_npz_close(struct pb_array_file *f)
 {
+	for (size_t i = 0; i < f->n; i++)
+		if (f->item[i].stream)
+			zip_fclose(f->item[i].stream);
 	if (f->zip)
 		zip_discard(f->zip);
 	f->zip = NULL;

@@ -4,11 +4,12 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define V(verb) (1u << CMD_##verb)
-#define LOADING (V(RUN) | V(BENCH))
+#define LOADING (V(RUN) | V(BENCH) | V(BATCH))
 #define N(a) (sizeof(a) / sizeof((a)[0]))
 
 enum kind { TEXT, FLAG, INPUT, U32, I32, MS, BYTES };
@@ -24,14 +25,17 @@ static const struct option_row {
 	const char *help;
 } rows[] = {
 #define AT(field) offsetof(struct cmd_options, field)
-	{"input", 'i', "FILE", LOADING, INPUT, 0, 0, 0, "inputs: .npz (arrays in archive order), .npy or .safetensors; may be repeated"},
+	{"input", 'i', "PATH", V(BATCH), INPUT, 0, 0, 0, "a folder (one item a file), a list of files, or one file, whose rows are the items"},
+	{"output", 'o', "DIR", V(BATCH), TEXT, AT(output), 0, 0, "results under the inputs' names, quarantine/, and the journal in .pt2box/"},
+	{"input", 'i', "FILE", LOADING & ~V(BATCH), INPUT, 0, 0, 0, "inputs: .npz (arrays in archive order), .npy or .safetensors; may be repeated"},
 	{"output", 'o', "FILE", V(RUN), TEXT, AT(output), 0, 0, "outputs: .npz (out0, out1, ...), .npy or .safetensors"},
 	{"name", 0, "MODEL", LOADING | V(INSPECT), TEXT, AT(name), 0, 0, "model inside the package (default \"model\")"},
 	{"backend", 0, "B", LOADING, TEXT, AT(backend), 0, 0, "auto (default), native, or torch: PyTorch's own library"},
 	{"profile", 0, "P", LOADING, TEXT, AT(profile), 0, 0, "confinement: default or strict"},
 	{"constants", 0, "FILE", LOADING, TEXT, AT(constants), 0, 0, ".safetensors with all constants: of a package that has none, or instead of its own"},
 	{"ops", 0, "PLUGIN.so", LOADING, TEXT, AT(ops), 0, 0, "a plugin with operators that the package calls by name (pt2box_op.h)"},
-	{"runners", 0, "N", LOADING, U32, AT(runners), 1, 64, "worker processes (default 1)"},
+	{"workers", 'w', "N", V(BATCH), U32, AT(runners), 1, 64, "worker processes (default: as many as there are CPUs)"},
+	{"runners", 0, "N", LOADING & ~V(BATCH), U32, AT(runners), 1, 64, "worker processes (default 1)"},
 	{"threads", 0, "N", LOADING, U32, AT(threads), 1, 256, "threads of each worker (default 1)"},
 	{"single-threaded", 0, NULL, LOADING, FLAG, AT(single_threaded), 0, 0, "as PyTorch's run_single_threaded; one runner"},
 	{"device", 0, "N", LOADING, I32, AT(device), 0, 1024, "index of the device"},
@@ -40,6 +44,11 @@ static const struct option_row {
 	{"memory", 0, "BYTES", LOADING, BYTES, AT(memory_bytes), 1, INT64_MAX, "limit of each worker; suffixes K, M, G"},
 	{"explain", 0, NULL, LOADING, FLAG, AT(explain), 0, 0, "name the system call that a killed model made (slower)"},
 	{"retries", 0, "N", V(RUN), U32, AT(retries), 0, 1000, "repeat a run whose worker died (default 0)"},
+	{"retries", 0, "N", V(BATCH), U32, AT(retries), 0, 1000, "repeat an item whose worker died, at most twice of its own doing (default 16)"},
+	{"batch-size", 'b', "N", V(BATCH), U32, AT(batch_size), 1, UINT32_MAX, "rows of a run (default: as the package has it, else 32)"},
+	{"max-failures", 0, "N", V(BATCH), U32, AT(max_failures), 1, UINT32_MAX, "stop when more items than that have failed (default: never)"},
+	{"shard", 0, "I/N", V(BATCH), TEXT, AT(shard), 0, 0, "only the items of part I, 0 to N - 1: for job arrays"},
+	{"resume", 0, NULL, V(BATCH), FLAG, AT(resume), 0, 0, "go on with the batch that is there, if there is one"},
 	{"repeat", 0, "N", V(RUN), U32, AT(repeat), 1, UINT32_MAX, "run N times, write the last outputs; for models with state"},
 	{"count", 'n', "N", V(BENCH), U32, AT(runs), 1, UINT32_MAX, "runs that are measured (default: 2000, or 10 seconds of them)"},
 	{"clients", 'c', "N", V(BENCH), U32, AT(clients), 1, 256, "threads that run at the same time (default 1)"},
@@ -56,6 +65,7 @@ static const struct {
 	[CMD_RUN] = {"run", "PACKAGE [--input FILE]... [--output FILE] [OPTION]...", "run a model once, confined", true},
 	[CMD_INSPECT] = {"inspect", "PACKAGE [OPTION]...", "describe a package without running any of its code", true},
 	[CMD_BENCH] = {"bench", "PACKAGE [--input FILE]... [OPTION]...", "measure latency, throughput, start and memory", true},
+	[CMD_BATCH] = {"batch", "PACKAGE --input PATH --output DIR [OPTION]...", "run many inputs; nothing is lost, whatever is killed", true},
 	[CMD_SERVE] = {"serve", "[OPTION OF pt2boxd]...", "run the broker as a service", false},
 	[CMD_DOCTOR] = {"doctor", "[OPTION]...", "what this machine can enforce", false},
 	[CMD_PS] = {"ps", "[OPTION]...", "models, workers and memory of a running broker", false},
@@ -164,10 +174,10 @@ static void getopt_tables(enum cmd_verb v, struct option *longs, char *shorts)
 	shorts[s] = '\0';
 }
 
-static const struct option_row *row_of(int o)
+static const struct option_row *row_of(enum cmd_verb v, int o)
 {
 	for (size_t i = 0; i < N(rows); i++)
-		if (o == 256 + (int)i || (o < 256 && o == rows[i].letter))
+		if (rows[i].verbs & 1u << v && (o == 256 + (int)i || (o < 256 && o == rows[i].letter)))
 			return &rows[i];
 	return NULL;
 }
@@ -197,7 +207,7 @@ static pb_status parse(enum cmd_verb v, int argc, char **argv, struct cmd_option
 	optind = 0; /* also resets what getopt has in mind */
 	opterr = 0;
 	while (!st && (o = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-		const struct option_row *r = o == ':' || o == '?' ? NULL : row_of(o);
+		const struct option_row *r = o == ':' || o == '?' ? NULL : row_of(v, o);
 
 		if (r)
 			st = set(ret, r, optarg, err);
@@ -216,6 +226,15 @@ static pb_status parse(enum cmd_verb v, int argc, char **argv, struct cmd_option
 	return check(v, ret, err);
 }
 
+/* At most as many as there may be workers. */
+static uint32_t usable_cpus(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	return n > 64 ? 64 : (uint32_t)n;
+}
+
 pb_status cmd_options_parse(enum cmd_verb v, int argc, char **argv, struct cmd_options *ret, struct pt2box_error *err)
 {
 	const char *env = getenv("PT2BOX_SOCKET");
@@ -223,6 +242,10 @@ pb_status cmd_options_parse(enum cmd_verb v, int argc, char **argv, struct cmd_o
 	*ret = (struct cmd_options){.runners = 1, .clients = 1, .repeat = 1, .device = -1};
 	if (env && *env)
 		ret->socket = env;
+	if (v == CMD_BATCH) {
+		ret->retries = 16;
+		ret->runners = usable_cpus();
+	}
 	return parse(v, argc, argv, ret, err);
 }
 

@@ -13,7 +13,7 @@
 
 #include "ipc/status.h"
 
-enum cmd_verb { CMD_RUN, CMD_INSPECT, CMD_BENCH, CMD_SERVE, CMD_DOCTOR, CMD_PS, CMD_N_VERBS };
+enum cmd_verb { CMD_RUN, CMD_INSPECT, CMD_BENCH, CMD_BATCH, CMD_SERVE, CMD_DOCTOR, CMD_PS, CMD_N_VERBS };
 
 #define CMD_INPUTS_MAX 4096
 
@@ -22,9 +22,9 @@ struct cmd_options {
 	const char *package; /* all text is borrowed from argv or the environment */
 	const char **inputs; /* malloc'd */
 	size_t n_inputs;
-	const char *output, *name, *backend, *profile, *constants, *ops, *socket;
-	bool single_threaded, explain, json, metadata;
-	uint32_t runners, threads, retries, repeat, clients;
+	const char *output, *name, *backend, *profile, *constants, *ops, *socket, *shard;
+	bool single_threaded, explain, json, metadata, resume;
+	uint32_t runners, threads, retries, repeat, clients, batch_size, max_failures;
 	uint32_t runs; /* 0: as many as say something */
 	int32_t device;
 	int64_t deadline_ms, load_deadline_ms;

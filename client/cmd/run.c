@@ -39,33 +39,6 @@ static pb_status run_model(const struct cmd_options *o, struct pt2box_model *m, 
 	return st;
 }
 
-/* None has no array; the others keep their numbers. */
-static pb_status write_outputs(const struct outputs *out, struct cmd_outfile *file, struct pt2box_error *err)
-{
-	struct pb_array_view *v = calloc(out->n + 1, sizeof(*v));
-	char (*names)[24] = calloc(out->n + 1, sizeof(*names));
-	size_t n = 0;
-	pb_status st;
-
-	for (size_t i = 0; v && names && i < out->n; i++) {
-		const struct pt2box_tensor_info *t;
-
-		if (!out->t[i])
-			continue;
-		t = pt2box_tensor_get_info(out->t[i]);
-		snprintf(names[n], sizeof(names[n]), "out%zu", i);
-		v[n] = (struct pb_array_view){names[n], t->dtype, t->ndim, t->sizes, t->strides, t->data};
-		n++;
-	}
-	if (v && names)
-		st = pb_arrays_write(file->fd, pb_format_of(file->path), v, n, err);
-	else
-		st = pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
-	free(v);
-	free(names);
-	return st ? st : cmd_outfile_commit(file, err);
-}
-
 static void show_outputs(const struct outputs *out)
 {
 	char name[24];
@@ -104,7 +77,9 @@ pb_status cmd_run(const struct cmd_options *o, struct pt2box_error *err)
 	if (st == PT2BOX_BAD_TENSOR && m)
 		cmd_inputs_explain(&in, err);
 	if (!st && o->output)
-		st = write_outputs(&out, &file, err);
+		st = cmd_outputs_write(file.fd, pb_format_of(o->output), out.t, out.n, 0, 0, err);
+	if (!st && o->output)
+		st = cmd_outfile_commit(&file, err);
 	else if (!st)
 		show_outputs(&out);
 	outputs_drop(&out);

@@ -117,6 +117,10 @@ void pb_sink_write(struct pb_sink *s, const void *data, size_t n)
 
 void pb_sink_patch(struct pb_sink *s, uint64_t at, const void *data, size_t n)
 {
+	if (at >= s->pos - s->used && at + n <= s->pos) {
+		memcpy(s->buffer + (at - (s->pos - s->used)), data, n); /* it has not left yet */
+		return;
+	}
 	flush(s);
 	if (!s->error && pwrite(s->fd, data, n, (off_t)at) != (ssize_t)n)
 		s->error = errno ? errno : EIO;
