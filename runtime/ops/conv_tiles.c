@@ -20,6 +20,7 @@
 
 #define CHUNK_FLOATS 8192  /* weights of one chunk: most of L1 */
 #define BLOCK_FLOATS 16384 /* sums of one block: a small part of L2 */
+#define IMAGES_FLOATS (256 << 10) /* images that are read for each chunk of weights: a part of L3 */
 #define MAX_COLUMNS 64
 #define SUMS_FLOATS (BLOCK_FLOATS + MAX_COLUMNS * PB_TILE_MAX_ROWS)
 
@@ -38,6 +39,7 @@ struct block {
 struct job {
 	const struct pb_conv *c;
 	struct pb_conv_image image;
+	int64_t image_step; /* from one to the next */
 	int64_t k, positions, panels;
 	bool taps_first;   /* order of k, that of the weights: (tap, channel), not (channel, tap) */
 	int vecs;	   /* of a full tile */
@@ -54,7 +56,9 @@ struct job {
 	int64_t n_blocks;
 	float *sums; /* for each thread sums and, behind them, a chunk of weights */
 	int threads;
-	int64_t n, g; /* the image and group at hand */
+	bool weights_once;
+	int64_t n, images; /* at hand: these images, of this group */
+	int64_t g;
 };
 
 static int64_t min64(int64_t a, int64_t b)
@@ -244,6 +248,7 @@ static void make_blocks(struct job *job, int64_t n_spots)
 
 struct columns {
 	int64_t panel, first, n; /* n that exist */
+	int64_t image;		 /* of those at hand */
 	int vecs;
 	float bias[MAX_COLUMNS];
 };
@@ -282,21 +287,21 @@ static void chunk_weights(const struct job *job, const struct columns *cols, int
 }
 
 /* The sums of all spots of a block over one chunk of k. */
-static void run_chunk(const struct job *job, const struct block *b, struct pb_conv_tile *t,
-		      int vecs)
+static void run_chunk(const struct job *job, const struct block *b, const struct columns *cols,
+		      struct pb_conv_tile *t)
 {
-	const float *init = t->init;
+	const float *x = job->image.x + cols->image * job->image_step, *init = t->init;
 	float *out = t->out;
 	const int64_t at0 = job->spots[b->first].at;
 
 	for (int64_t i = b->first; i < b->first + b->n; i++) {
 		const struct spot *s = &job->spots[i];
 
-		t->x = job->image.x + s->x;
+		t->x = x + s->x;
 		t->row = s->row;
 		t->init = init + (s->at - at0) * t->init_row;
 		t->out = out + (s->at - at0) * t->out_row;
-		pb_gemm_isa()->conv_tile(t, (int)s->rows, vecs);
+		pb_gemm_isa()->conv_tile(t, (int)s->rows, cols->vecs);
 	}
 }
 
@@ -321,7 +326,7 @@ static void run_block(const struct job *job, const struct block *b, const struct
 	const int64_t chunks = div_up(job->k, CHUNK_FLOATS / (cols->vecs > 2 ? 2 * nr : nr));
 	const int64_t kc = div_up(job->k, chunks), y_row = c->ys[4];
 	const bool in_place = c->ys[1] == 1 && y_row != 1 && row == cols->n;
-	float *y = (float *)c->y + job->n * c->ys[0] + (job->g * c->ocg + cols->first) * c->ys[1] +
+	float *y = (float *)c->y + (job->n + cols->image) * c->ys[0] + (job->g * c->ocg + cols->first) * c->ys[1] +
 		   at * y_row;
 	struct pb_conv_tile t = {.x_step = job->step};
 
@@ -335,7 +340,7 @@ static void run_block(const struct job *job, const struct block *b, const struct
 		t.init_row = k0 ? row : 0;
 		t.out = final && in_place ? y : sums;
 		t.out_row = final && in_place ? y_row : row;
-		run_chunk(job, b, &t, cols->vecs);
+		run_chunk(job, b, cols, &t);
 	}
 	if (!in_place)
 		write_rows(job, cols, sums, row, last->at + last->rows - at, y, y_row);
@@ -343,23 +348,23 @@ static void run_block(const struct job *job, const struct block *b, const struct
 
 /*
  * Whichever is larger, weights or image, is read once: the other is read again and again, and
- * should stay in L2.
+ * should stay in L2. Weights that are larger serve several images each time.
  */
 static void run_part(void *arg, int part)
 {
 	const struct job *job = arg;
-	const struct pb_conv *c = job->c;
-	const int64_t parts = div_up(job->panels, job->vecs / 2), items = parts * job->n_blocks;
-	const bool weights_once = c->ocg * job->k > c->icg * c->in[0] * c->in[1] * c->in[2];
+	const int64_t parts = div_up(job->panels, job->vecs / 2);
+	const int64_t blocks = job->n_blocks * job->images, items = parts * blocks;
 	float *sums = job->sums + part * (SUMS_FLOATS + CHUNK_FLOATS);
 
 	for (int64_t i = items * part / job->threads; i < items * (part + 1) / job->threads; i++) {
-		const int64_t p = weights_once ? i / job->n_blocks : i % parts;
-		const int64_t b = weights_once ? i % job->n_blocks : i / parts;
+		const int64_t p = job->weights_once ? i / blocks : i % parts;
+		const int64_t b = job->weights_once ? i % blocks : i / parts;
 		struct columns cols;
 
 		columns_init(&cols, job, p);
-		run_block(job, &job->blocks[b], &cols, sums);
+		cols.image = b / job->n_blocks;
+		run_block(job, &job->blocks[b % job->n_blocks], &cols, sums);
 	}
 }
 
@@ -379,7 +384,7 @@ static bool used_once(const struct job *job)
 /* All memory of a job, as one piece. */
 static char *job_memory(struct job *job)
 {
-	const size_t image = round64(job->image.elements * sizeof(float));
+	const size_t image = round64(job->images * job->image.elements * sizeof(float));
 	const size_t weights = job->w || used_once(job) ? 0 : packed_bytes(job);
 	const size_t sums = job->threads * (SUMS_FLOATS + CHUNK_FLOATS) * sizeof(float);
 	const size_t taps = round64((job->k + job->positions + PB_TILE_ANY_ROWS) * sizeof(int64_t));
@@ -399,20 +404,39 @@ static char *job_memory(struct job *job)
 	return p;
 }
 
+static void fill_images(struct job *job)
+{
+	struct pb_conv_image im = job->image;
+
+	for (int64_t i = 0; i < job->images && im.own; i++, im.own += job->image_step)
+		pb_conv_image_fill(&im, job->c, job->n + i);
+}
+
 static void run_images(struct job *job)
 {
 	const struct pb_conv *c = job->c;
 	struct pb_conv_image *im = &job->image;
+	const int64_t at_once = job->images;
 
-	for (job->n = 0; job->n < c->batch; job->n++) {
-		if (im->own)
-			pb_conv_image_fill(im, c, job->n);
+	for (job->n = 0; job->n < c->batch; job->n += job->images) {
+		job->images = min64(at_once, c->batch - job->n);
+		fill_images(job);
 		for (job->g = 0; job->g < c->groups; job->g++) {
 			im->x = im->own ? im->own : (const float *)c->x + job->n * c->xs[0];
 			im->x += job->g * c->icg * im->channel;
 			pb_parallel(job->threads, run_part, job);
 		}
 	}
+}
+
+static void choose_images(struct job *job)
+{
+	const struct pb_conv *c = job->c;
+	const int64_t image = c->icg * c->in[0] * c->in[1] * c->in[2];
+
+	job->weights_once = c->ocg * job->k > image;
+	job->images = job->weights_once ? min64(c->batch, IMAGES_FLOATS / (image + 1) + 1) : 1;
+	job->image_step = job->image.elements ? job->image.elements : c->xs[0];
 }
 
 int pb_conv_tiles(const struct pb_conv *c)
@@ -429,6 +453,7 @@ int pb_conv_tiles(const struct pb_conv *c)
 	job.positions = c->out[0] * c->out[1] * c->out[2];
 	job.panels = div_up(c->ocg, pb_gemm_isa()->nr[0]);
 	choose_tile(&job);
+	choose_images(&job);
 	job.threads =
 		pb_parallel_threads(2.0 * (double)job.positions * (double)job.k * (double)c->ocg);
 	memory = job_memory(&job);
