@@ -100,6 +100,8 @@ def times(bench, packages):
     for threads in (1, 2) if bench.two else (1,):
         print("Whole models, %d thread%s, one call through the sandbox:" % (threads, "s"[:threads > 1]))
         models = packages(threads)
+        if not models:
+            continue
         ratios = [(time_one(bench, pkg, threads), pkg.name) for pkg in models]
         bench.goal("geometric mean of the %d, %d thread%s" % (len(ratios), threads, "s"[:threads > 1]),
                    math.exp(sum(math.log(r) for r, _ in ratios) / len(ratios)), GOAL_MEAN)
