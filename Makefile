@@ -291,6 +291,9 @@ $(NAMED): $(call obj,tests/torch/named.c broker/intake/nodes.c broker/intake/are
 	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -ljansson -lmsgpackc -ldl
 check-torch: all python $(NAMED) $(B)/tests/integration/test_hostile ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
 	@tools/check-torch.sh $(B) $(PYTHON)
+.PHONY: check-model
+check-model: ## the lane protocol (docs/lane.pml) with spin
+	@tools/check-model.sh
 fuzz: ready-lint ## fuzz every decoder with libFuzzer, FUZZ_SECONDS=60 each
 	@tools/fuzz.sh
 lint: ready-lint ## cppcheck and scan-build

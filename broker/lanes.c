@@ -352,14 +352,18 @@ static void lost_run(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, 
 void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, const struct pt2box_error *e,
 			  bool segv, bool requeue)
 {
-	for (struct pb_lane_rec *l = m->lanes; l; l = l->next)
-		for (uint32_t s = 0; serves(l, w) && s < l->lane.geo.slots; s++) {
+	for (struct pb_lane_rec *l = m->lanes; l; l = l->next) {
+		if (!serves(l, w))
+			continue;
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
 			struct pb_lane_peek p;
 
 			pb_lane_look(&l->lane, s, &p);
 			if (was_held_by(&l->watch[s], &p, w))
 				lost_run(b, l, s, &p, e, segv, requeue);
 		}
+		pb_lane_rouse(&l->lane);
+	}
 }
 
 unsigned pb_lanes_fail_all(struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e)

@@ -364,6 +364,7 @@ static void fail_calls(struct pb_ops_rec *o, const struct pt2box_error *e)
 			pb_lane_fail(&l->lane, SLOT, p.seq, e->status, e->signal, e->text);
 			o->first = w + 1;
 		}
+		pb_lane_rouse(&l->lane);
 		l->seq = 0; /* its time begins anew */
 	}
 }

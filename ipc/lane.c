@@ -477,13 +477,23 @@ void pb_lane_fail(struct pb_lane *l, uint32_t slot, uint32_t seq, pb_status stat
 	pb_lane_reply(l, slot, seq, buf, len);
 }
 
+/*
+ * As claim_slot(): the claim is read before the request, and there is a second look. Else, between the look at the request and
+ * the claim, the client might have had its answer and a worker the next request, whose claim this would take away.
+ */
 bool pb_lane_claim_unserved(struct pb_lane *l, uint32_t slot, uint32_t seq)
 {
 	struct pb_lane_down_slot *d = down_slot(l, slot);
+	const struct pb_lane_up_slot *u = up_slot(l, slot);
 	uint64_t old = atomic_load_explicit(&d->claim, memory_order_acquire);
 
+	if (old >> 32 == seq || atomic_load_explicit(&u->seq, memory_order_acquire) != seq ||
+	    atomic_load_explicit(&d->done, memory_order_acquire) == seq)
+		return false;
 	/* By nobody: as a claim without a worker. */
-	return old >> 32 != seq && atomic_compare_exchange_strong(&d->claim, &old, (uint64_t)seq << 32);
+	return atomic_compare_exchange_strong(&d->claim, &old, (uint64_t)seq << 32) &&
+	       atomic_load_explicit(&u->seq, memory_order_acquire) == seq &&
+	       atomic_load_explicit(&d->done, memory_order_acquire) != seq;
 }
 
 void pb_lane_requeue(struct pb_lane *l, uint32_t slot, uint32_t seq)
@@ -501,4 +511,11 @@ void pb_lane_ring(struct pb_lane *l)
 {
 	atomic_fetch_add_explicit(&up_head(l)->bell, 1, memory_order_seq_cst);
 	pb_futex_wake(&up_head(l)->bell, PB_WORKERS_MAX);
+}
+
+void pb_lane_rouse(const struct pb_lane *l)
+{
+	for (uint32_t i = 0; i < l->geo.slots; i++)
+		if (atomic_load_explicit(&up_slot(l, i)->waiting, memory_order_acquire))
+			pb_futex_wake(&down_slot(l, i)->done, INT32_MAX);
 }

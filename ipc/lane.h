@@ -200,12 +200,15 @@ void pb_lane_look(const struct pb_lane *l, uint32_t slot, struct pb_lane_peek *r
 /* Answer in the place of a dead worker. */
 void pb_lane_fail(struct pb_lane *l, uint32_t slot, uint32_t seq, pb_status status,
 		  int signal, const char *text);
-/* Claim a request that no worker has claimed, so that it can be failed without a race; false: a worker has it. */
+/* Claim a request that no worker has claimed, so that it can be failed without a race; false: a worker has it, or it is not
+ * the slot's request any more. */
 bool pb_lane_claim_unserved(struct pb_lane *l, uint32_t slot, uint32_t seq);
 /* Take a dead worker's claim back, so that another worker runs the request. */
 void pb_lane_requeue(struct pb_lane *l, uint32_t slot, uint32_t seq);
 /* Wake every worker that sleeps on this lane. */
 void pb_lane_ring(struct pb_lane *l);
+/* Wake every client that sleeps on this lane: who died between its answer and the wake owes one. */
+void pb_lane_rouse(const struct pb_lane *l);
 
 /* ---- payloads ---- */
 /* Encode; 0 if it does not fit @cap. */

@@ -282,6 +282,60 @@ static void test_cancel(void **state)
 	end_lane(&s);
 }
 
+/* The broker means to fail request 5, which has been answered by now; a worker has the next one. */
+static void test_late_cancel(void **state)
+{
+	struct pb_lane_peek look;
+	struct sides s;
+
+	(void)state;
+	make_lane(&s, 2, 64, 0);
+	submit(&s, 1, 5);
+	assert_true(pb_lane_claim_unserved(&s.broker, 1, 5));
+	pb_lane_fail(&s.broker, 1, 5, PT2BOX_CANCELLED, 0, "");
+	submit(&s, 1, 6);
+	assert_false(pb_lane_claim_unserved(&s.broker, 1, 5));
+	assert_true(claimed(&s, 3, 1, 6));
+	assert_false(pb_lane_claim_unserved(&s.broker, 1, 5));
+	assert_false(pb_lane_claim_unserved(&s.broker, 1, 6));
+	pb_lane_look(&s.broker, 1, &look);
+	assert_true(look.claimed && look.worker == 3 && look.seq == 6);
+	answer(&s, 1, 6);
+	assert_false(pb_lane_claim_unserved(&s.broker, 1, 6));
+	end_lane(&s);
+}
+
+static void *sleep_for_reply(void *data)
+{
+	struct sides *s = data;
+	struct pb_lane_pace pace = {.misses = 1u << 31};
+
+	return pb_lane_wait(&s->client, 0, 1, &pace, UINT64_MAX) ? data : NULL;
+}
+
+/* A worker that dies between its answer and the wake. */
+static void test_rouse(void **state)
+{
+	struct timespec nap = {.tv_nsec = 1000000};
+	pthread_t thread;
+	struct sides s;
+	void *ok;
+
+	(void)state;
+	make_lane(&s, 1, 64, 0);
+	submit(&s, 0, 1);
+	assert_int_equal(0, pthread_create(&thread, NULL, sleep_for_reply, &s));
+	while (atomic_load(&raw_up(&s.client, 0)->waiting) != 1)
+		nanosleep(&nap, NULL);
+	for (int i = 0; i < 50; i++) /* it is about to sleep */
+		nanosleep(&nap, NULL);
+	atomic_store(&raw_down(&s.worker, 0)->done, 1);
+	pb_lane_rouse(&s.broker);
+	assert_int_equal(0, pthread_join(thread, &ok));
+	assert_non_null(ok);
+	end_lane(&s);
+}
+
 static void test_marks(void **state)
 {
 	struct pb_lane_peek look;
@@ -853,6 +907,8 @@ int main(void)
 		CHECK_TEST(test_slots_take_turns),
 		CHECK_TEST(test_sequence_numbers_wrap),
 		CHECK_TEST(test_cancel),
+		CHECK_TEST(test_late_cancel),
+		CHECK_TEST(test_rouse),
 		CHECK_TEST(test_marks),
 		CHECK_TEST(test_requeue),
 		CHECK_TEST(test_fail),
