@@ -78,15 +78,25 @@ static bool get_word(struct text *t, char dst[PB_SCHEMA_MAX_TEXT])
 	return true;
 }
 
-/* "(a!)", "(a)", "(a! -> )": which memory is meant, and whether it is written. */
+/* "(a!)", "(a)", and as torch.library writes it "(a0!)": which memory is meant, and whether it is written. */
 static bool get_alias(struct text *t, char *ret_alias, bool *ret_written)
 {
+	long number = 0;
+	char *end;
+
 	if (*t->at != '(')
 		return true;
 	if (!islower((unsigned char)t->at[1]))
 		return fault(t, "an alias is a small letter");
 	*ret_alias = t->at[1];
 	t->at += 2;
+	if (isdigit((unsigned char)*t->at)) {
+		number = strtol(t->at, &end, 10);
+		if (t->at[-1] != 'a' || number >= PB_SCHEMA_MAX_ARGS)
+			return fault(t, "an alias is a small letter, or the number of an argument behind \"a\"");
+		*ret_alias = (char)(number + 1);
+		t->at = end;
+	}
 	*ret_written = eat(t, "!");
 	if (!eat(t, ")"))
 		return fault(t, "this kind of alias is not supported");
@@ -244,6 +254,8 @@ static bool get_default(struct text *t, struct pb_schema_arg *a)
 
 static bool get_args(struct text *t, struct pb_schema *s)
 {
+	bool kwarg_only = false;
+
 	if (!eat(t, "("))
 		return fault(t, "( is missing");
 	if (eat(t, ")"))
@@ -251,8 +263,10 @@ static bool get_args(struct text *t, struct pb_schema *s)
 	do {
 		struct pb_schema_arg *a = &s->args[s->n_args];
 
-		if (eat(t, "*"))
+		if (eat(t, "*")) {
+			kwarg_only = true;
 			continue;
+		}
 		if (s->n_args == PB_SCHEMA_MAX_ARGS)
 			return fault(t, "too many arguments");
 		if (!get_type(t, a) || !get_word(t, a->name) || (eat(t, "=") && !get_default(t, a)))
@@ -260,6 +274,7 @@ static bool get_args(struct text *t, struct pb_schema *s)
 		for (uint32_t i = 0; i < s->n_args; i++)
 			if (strcmp(s->args[i].name, a->name) == 0)
 				return fault(t, "a name is there twice, before");
+		a->kwarg_only = kwarg_only;
 		s->n_args++;
 	} while (eat(t, ","));
 	return eat(t, ")") || fault(t, ") is missing");

@@ -35,8 +35,9 @@ struct pb_schema_arg {
 	char name[PB_SCHEMA_MAX_TEXT];
 	enum pb_schema_type type;
 	bool list, optional, optional_items;
+	bool kwarg_only; /* behind "*" */
 	bool written;  /* (a!) */
-	char alias;    /* letter of "(a!)" or "(a)"; 0: none */
+	char alias;    /* which memory: the letter of "(a!)" or "(a)", 1 more than the number of "(a0!)"; 0: none */
 	bool has_default;
 	struct pb_node_arg preset; /* the default, pointing into this struct */
 	int64_t ints[PB_SCHEMA_MAX_DEFAULTS];

@@ -42,6 +42,11 @@ static void test_parse(void **state)
 	assert_int_equal(4, s->n_returns);
 	assert_true(s->returns[0].alias == 'a' && s->returns[1].list && s->returns[2].optional);
 	assert_int_equal(PB_SCHEMA_INT, s->returns[3].type);
+	assert_true(!s->args[6].kwarg_only && s->args[7].kwarg_only && s->args[17].kwarg_only);
+	/* As torch.library writes which memory is meant: the number of the argument. */
+	assert_int_equal(PT2BOX_OK, pb_schema_parse("(Tensor(a0!) x, Tensor(a12!)[] y, Tensor(b) z) -> Tensor(a0!)", &schema, NULL));
+	assert_true(s->args[0].written && s->args[1].written && !s->args[2].written);
+	assert_true(s->args[0].alias == s->returns[0].alias && s->args[0].alias != s->args[1].alias);
 	assert_int_equal(PT2BOX_OK, pb_schema_parse("() -> ()", &schema, NULL));
 	assert_int_equal(PT2BOX_OK, pb_schema_parse("(Tensor x) -> Tensor", &schema, NULL));
 }
@@ -52,7 +57,7 @@ static void test_no_schema(void **state)
 		"", "Tensor x", "(Tensor x)", "(Tensor x) ->", "(Tensor) -> ()", "(Thing x) -> ()", "(Tensor x -> ()",
 		"(Tensor x) -> () x", "(Tensor x=1) -> ()", "(int n=) -> ()", "(int n=1.5) -> ()", "(int n=None) -> ()",
 		"(int[] n=3) -> ()", "(int[ n) -> ()", "(int n, int n) -> ()", "(int?[] n) -> ()", "(str s=\"x) -> ()",
-		"(Tensor x) -> float", "(Tensor x) -> int[]", "(Tensor(a -> *) x) -> ()", "(Tensor(A) x) -> ()",
+		"(Tensor x) -> float", "(Tensor x) -> int[]", "(Tensor(a -> *) x) -> ()", "(Tensor(A) x) -> ()", "(Tensor(a99!) x) -> ()", "(Tensor(b1) x) -> ()",
 		"(int[] n=[1,2,3,4,5,6,7,8,9]) -> ()", "(bool b=yes) -> ()", "(Device d=0) -> ()", "(MemoryFormat m=x) -> ()",
 		"(Tensor[] x=[]) -> ()", "(int n=99999999999999999999) -> ()",
 	};
