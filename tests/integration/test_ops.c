@@ -13,18 +13,9 @@
 
 #include "tests/lib/broker.h"
 #include "tests/lib/loaded.h"
+#include "tests/lib/operators.h"
 #include "tests/lib/tensors.h"
 #include "tests/plugins/hostile.h"
-
-#define ELEMENTS 12
-#define RUN_DEADLINE_MS 1000
-
-struct world {
-	struct pt2box *c;
-	struct pt2box_model *m;
-	struct pt2box_tensor *in;
-	float *x;
-};
 
 static int open_plugin(const char *name)
 {
@@ -45,92 +36,15 @@ static int open_built(const char *name)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static enum pt2box_status load(struct pt2box *c, const char *fixture, int plugin_take, uint32_t runners,
-			       struct pt2box_model **ret)
+static int open_example(void)
 {
-	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
-	enum pt2box_status st;
-
-	opt.ops_fd = plugin_take;
-	opt.runners = runners;
-	opt.run_deadline_ms = RUN_DEADLINE_MS;
-	st = pt2box_load_path(c, fixture_path(fixture, "model.pt2"), &opt, ret, &test_error);
-	if (plugin_take >= 0)
-		close(plugin_take);
-	return st;
-}
-
-static void make_input(struct pt2box_model *m, struct pt2box_tensor **ret, float **ret_x)
-{
-	const int64_t sizes[2] = {3, 4};
-
-	OK(pt2box_tensor_alloc(m, PT2BOX_FLOAT32, 2, sizes, ret, &test_error));
-	*ret_x = pt2box_tensor_get_info(*ret)->data;
-	for (int i = 0; i < ELEMENTS; i++)
-		(*ret_x)[i] = (float)i - 3;
-}
-
-static void begin(struct world *w, const char *plugin, uint32_t runners)
-{
-	OK(pt2box_open(NULL, &w->c, &test_error));
-	OK(load(w->c, "customop", open_plugin(plugin), runners, &w->m));
-	make_input(w->m, &w->in, &w->x);
-}
-
-static void finish(struct world *w)
-{
-	pt2box_tensor_free(w->in);
-	pt2box_unload(w->m);
-	pt2box_close(w->c);
-}
-
-static enum pt2box_status run(struct world *w, float first)
-{
-	struct pt2box_tensor *out = NULL;
-	enum pt2box_status st;
-
-	w->x[0] = first;
-	st = pt2box_run(w->m, &w->in, 1, NULL, &out, &test_error);
-	for (int i = 0; !st && i < ELEMENTS; i++) {
-		const float want = w->x[i] * 3 + 4, got = ((const float *)pt2box_tensor_get_info(out)->data)[i];
-
-		assert_true(got == (want > 0 ? want : 0));
-	}
-	pt2box_tensor_free(out);
-	return st;
+	return open_plugin("example");
 }
 
 static void test_values(void **state)
 {
-	static const char *const fixtures[] = {"customop", "opkinds"};
-	struct pt2box *c;
-
 	(void)state;
-	OK(pt2box_open(NULL, &c, &test_error));
-	for (size_t k = 0; k < 2; k++) {
-		struct loaded l = {.c = c};
-		struct test_arrays want;
-
-		assert_int_equal(test_fixture_load(fixtures[k], &l.f), 0);
-		OK(load(c, fixtures[k], open_plugin("example"), 1, &l.m));
-		assert_int_equal(test_arrays_read(l.f.cases[0].in, l.f.cases[0].dtypes_in, l.f.cases[0].n_in, &l.in), 0);
-		assert_int_equal(test_arrays_read(l.f.cases[0].out, l.f.cases[0].dtypes_out, l.f.cases[0].n_out, &want), 0);
-		l.n_out = pt2box_model_n_outputs(l.m);
-		for (int i = 0; i < 100; i++) {
-			fixture_tensors(l.m, &l.in, l.t);
-			OK(loaded_run(&l, l.m));
-			if (!fixture_equal(l.out, l.n_out, &want, l.f.rtol, l.f.atol))
-				fail_msg("%s: run %d is not what PyTorch computed", fixtures[k], i);
-			loaded_free(&l);
-			for (size_t t = 0; t < l.in.n; t++) {
-				pt2box_tensor_free(l.t[t]);
-				l.t[t] = NULL;
-			}
-		}
-		test_arrays_free(&want);
-		loaded_close(&l);
-	}
-	pt2box_close(c);
+	test_operators_values(open_example, 100);
 }
 
 /* Each fails in its own way, and the next call is right again, in the same worker. */
@@ -153,54 +67,54 @@ static void test_hostile(void **state)
 		{HOSTILE_STORE_INPUT, PT2BOX_OP_CRASHED, "SIGSEGV"},
 		{HOSTILE_STRANGER, PT2BOX_MODEL_ERROR, "the schema does not say"},
 	};
-	struct world w;
+	struct test_operators w;
 	pid_t worker;
 
 	(void)state;
-	begin(&w, "hostile", 1);
-	OK(run(&w, HOSTILE_NOT));
+	test_operators_begin(&w, open_plugin("hostile"), 1);
+	OK(test_operators_run(&w, HOSTILE_NOT));
 	worker = test_ps_pid(w.c, "worker", 0);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		enum pt2box_status st = run(&w, (float)rows[i].what);
+		enum pt2box_status st = test_operators_run(&w, (float)rows[i].what);
 
 		if (st != rows[i].status || (!strstr(test_error.text, rows[i].says) && rows[i].what != HOSTILE_STRANGER))
 			fail_msg("%d: %s: %s", rows[i].what, pt2box_status_name(st), test_error.text);
 		if (!strstr(test_error.text, "pt2box_test::triple"))
 			fail_msg("%d: does not name the operator: %s", rows[i].what, test_error.text);
-		OK(run(&w, HOSTILE_NOT));
+		OK(test_operators_run(&w, HOSTILE_NOT));
 	}
 	assert_int_equal(test_ps_pid(w.c, "worker", 0), worker);
-	finish(&w);
+	test_operators_end(&w);
 }
 
 /* What the model makes of a result that it was not compiled for is its own affair; nobody else's. */
 static void test_other_shape(void **state)
 {
-	struct world w;
+	struct test_operators w;
 
 	(void)state;
-	begin(&w, "hostile", 1);
-	if (run(&w, HOSTILE_OTHER_SHAPE) == PT2BOX_OK)
+	test_operators_begin(&w, open_plugin("hostile"), 1);
+	if (test_operators_run(&w, HOSTILE_OTHER_SHAPE) == PT2BOX_OK)
 		fail_msg("a result of another shape gave right values");
-	OK(run(&w, HOSTILE_NOT));
-	finish(&w);
+	OK(test_operators_run(&w, HOSTILE_NOT));
+	test_operators_end(&w);
 }
 
 static void test_quick_deaths(void **state)
 {
-	struct world w;
+	struct test_operators w;
 
 	(void)state;
-	begin(&w, "hostile", 1);
+	test_operators_begin(&w, open_plugin("hostile"), 1);
 	for (int i = 0; i < 15; i++) {
-		assert_int_equal(run(&w, HOSTILE_CRASH), PT2BOX_OP_CRASHED);
-		OK(run(&w, HOSTILE_NOT));
+		assert_int_equal(test_operators_run(&w, HOSTILE_CRASH), PT2BOX_OP_CRASHED);
+		OK(test_operators_run(&w, HOSTILE_NOT));
 	}
-	finish(&w);
+	test_operators_end(&w);
 }
 
 struct thread_job {
-	struct world w; /* its own input */
+	struct test_operators w; /* its own input */
 	bool attacks;
 	int bad;
 };
@@ -232,13 +146,13 @@ static void test_only_the_call_in_hand(void **state)
 {
 	struct thread_job j[3];
 	pthread_t t[3];
-	struct world w;
+	struct test_operators w;
 
 	(void)state;
-	begin(&w, "hostile", 3);
+	test_operators_begin(&w, open_plugin("hostile"), 3);
 	for (int i = 0; i < 3; i++) {
 		j[i] = (struct thread_job){.w = w, .attacks = i == 0};
-		make_input(w.m, &j[i].w.in, &j[i].w.x);
+		test_operators_input(w.m, &j[i].w.in, &j[i].w.x);
 		assert_int_equal(pthread_create(&t[i], NULL, runs, &j[i]), 0);
 	}
 	for (int i = 0; i < 3; i++) {
@@ -246,24 +160,24 @@ static void test_only_the_call_in_hand(void **state)
 		assert_int_equal(j[i].bad, 0);
 		pt2box_tensor_free(j[i].w.in);
 	}
-	finish(&w);
+	test_operators_end(&w);
 }
 
 /* Worker and template die; their successors find the ops process. */
 static void test_others_die(void **state)
 {
-	struct world w;
+	struct test_operators w;
 
 	(void)state;
-	begin(&w, "hostile", 1);
-	OK(run(&w, HOSTILE_NOT));
+	test_operators_begin(&w, open_plugin("hostile"), 1);
+	OK(test_operators_run(&w, HOSTILE_NOT));
 	test_kill_and_wait(w.c, "worker", 0);
-	OK(run(&w, HOSTILE_NOT));
+	OK(test_operators_run(&w, HOSTILE_NOT));
 	test_kill_and_wait(w.c, "template", 0);
-	OK(run(&w, HOSTILE_NOT));
-	assert_int_equal(run(&w, HOSTILE_CRASH), PT2BOX_OP_CRASHED);
-	OK(run(&w, HOSTILE_NOT));
-	finish(&w);
+	OK(test_operators_run(&w, HOSTILE_NOT));
+	assert_int_equal(test_operators_run(&w, HOSTILE_CRASH), PT2BOX_OP_CRASHED);
+	OK(test_operators_run(&w, HOSTILE_NOT));
+	test_operators_end(&w);
 }
 
 static void test_refused(void **state)
@@ -275,23 +189,23 @@ static void test_refused(void **state)
 
 	(void)state;
 	OK(pt2box_open(NULL, &c, &test_error));
-	REFUSED(load(c, "customop", -1, 1, &m), PT2BOX_UNSUPPORTED, "pt2box_test::triple");
+	REFUSED(test_operators_load(c, "customop", -1, 1, &m), PT2BOX_UNSUPPORTED, "pt2box_test::triple");
 	/* Operators that the plugin does not have. */
-	REFUSED(load(c, "opkinds", open_plugin("hostile"), 1, &m), PT2BOX_NOT_FOUND, "pt2box_kinds::big");
+	REFUSED(test_operators_load(c, "opkinds", open_plugin("hostile"), 1, &m), PT2BOX_NOT_FOUND, "pt2box_kinds::big");
 	/* Not a plugin; not even a library. */
 	snprintf(path, sizeof(path), "%s/libpt2box.so", test_build_dir());
 	fd = open(path, O_RDONLY);
-	assert_true(load(c, "customop", fd, 1, &m) != PT2BOX_OK);
-	REFUSED(load(c, "customop", open_built("libexec/pt2box-ops"), 1, &m), PT2BOX_PKG_REJECTED, "elf");
+	assert_true(test_operators_load(c, "customop", fd, 1, &m) != PT2BOX_OK);
+	REFUSED(test_operators_load(c, "customop", open_built("libexec/pt2box-ops"), 1, &m), PT2BOX_PKG_REJECTED, "elf");
 	fd = open("/dev/null", O_RDONLY);
-	REFUSED(load(c, "customop", fd, 1, &m), PT2BOX_BAD_FD, "plugin");
+	REFUSED(test_operators_load(c, "customop", fd, 1, &m), PT2BOX_BAD_FD, "plugin");
 	/* Its constructor runs after the filter. */
-	REFUSED(load(c, "customop", open_plugin("early"), 1, &m), PT2BOX_OP_CRASHED, "forbidden system call");
+	REFUSED(test_operators_load(c, "customop", open_plugin("early"), 1, &m), PT2BOX_OP_CRASHED, "forbidden system call");
 	/* A plugin that nobody calls is not even looked at. */
 	fd = open(fixture_path("customop", "model.pt2"), O_RDONLY);
-	OK(load(c, "mlp", fd, 1, &m));
+	OK(test_operators_load(c, "mlp", fd, 1, &m));
 	pt2box_unload(m);
-	OK(load(c, "customop", open_plugin("example"), 1, &m));
+	OK(test_operators_load(c, "customop", open_plugin("example"), 1, &m));
 	pt2box_unload(m);
 	pt2box_close(c);
 }
@@ -305,11 +219,12 @@ static void test_hosts(void **state)
 
 	(void)state;
 	setenv("PT2BOX_TORCH", "none", 1);
+	setenv("PT2BOX_PYTHON", "none", 1);
 	OK(pt2box_open(NULL, &c, &test_error));
 	/* A model is linked with PyTorch's library, as extensions are. */
-	REFUSED(load(c, "customop", open_built("tests/hostile/benign.0.so"), 1, &m), PT2BOX_UNSUPPORTED, "needs PyTorch");
+	REFUSED(test_operators_load(c, "customop", open_built("tests/hostile/benign.0.so"), 1, &m), PT2BOX_UNSUPPORTED, "needs PyTorch");
 	fd = open(fixture_path("customop", "model.pt2"), O_RDONLY | O_CLOEXEC);
-	REFUSED(load(c, "customop", fd, 1, &m), PT2BOX_UNSUPPORTED, "Python host is not installed");
+	REFUSED(test_operators_load(c, "customop", fd, 1, &m), PT2BOX_UNSUPPORTED, "would have to be Python");
 	pt2box_close(c);
 }
 
@@ -324,13 +239,13 @@ static void test_nothing_left(void **state)
 	assert_int_equal(test_broker_start(&broker, getenv("PT2BOX_LIBEXEC")), 0);
 	OK(pt2box_open(broker.socket, &c, &test_error));
 	for (int i = 0; i < 6; i++) {
-		struct world w = {.c = c};
+		struct test_operators w = {.c = c};
 
-		OK(load(c, "customop", open_plugin("hostile"), 2, &w.m));
-		make_input(w.m, &w.in, &w.x);
-		OK(run(&w, HOSTILE_NOT));
+		OK(test_operators_load(c, "customop", open_plugin("hostile"), 2, &w.m));
+		test_operators_input(w.m, &w.in, &w.x);
+		OK(test_operators_run(&w, HOSTILE_NOT));
 		if (i % 2)
-			assert_int_equal(run(&w, HOSTILE_CRASH), PT2BOX_OP_CRASHED);
+			assert_int_equal(test_operators_run(&w, HOSTILE_CRASH), PT2BOX_OP_CRASHED);
 		pt2box_tensor_free(w.in);
 		pt2box_unload(w.m);
 		usleep(100000);
