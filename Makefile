@@ -89,6 +89,9 @@ own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
 # Debian's interpreter, whose packages tools/setup.sh installs; the module runs in any Python from 3.11 on.
 PYTHON3 := $(firstword $(wildcard /usr/bin/python3) python3)
+PYTHON_INCLUDE = -I$(shell $(PYTHON3) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+# No sanitizer in a module that an interpreter without one loads.
+PYTHON_HOST := $(if $(san)$(fuzz),,$(addprefix $(B)/libexec/python/,_ops.abi3.so host.py ops.py))
 PYTHON_PARTS := $(B)/python/pt2box/_core.abi3.so $(patsubst python/%,$(B)/python/%,$(wildcard python/pt2box/*.py python/pt2box/*.pyi python/pt2box/py.typed)) \
 	$(B)/python/pt2box/libexec $(B)/python/compiled
 
@@ -101,7 +104,7 @@ all: ready ## build every program and library into build/
 	@$(SUBMAKE) programs
 
 .PHONY: programs tests-build tests-objects fuzz-build python
-programs: $(PROGRAMS) $(LIBRARIES) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
+programs: $(PROGRAMS) $(LIBRARIES) $(PYTHON_HOST) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
 tests-build: programs $(PLUGINS) $(if $(san)$(fuzz),,$(PYTHON_PARTS)) $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
 tests-objects: $(call obj,$(UNIT_SRC) $(INTEG_SRC) $(FUZZ_SRC) $(TOOLS_SRC) $(BENCHES_SRC) $(TESTLIB))
 fuzz-build: $(FUZZ)
@@ -210,6 +213,17 @@ $(B)/libexec/pt2box-ops: $(call obj,proxy/main.c $(PROXY) $(CONFINE) $(IPC)) $(P
 $(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ) $(B)/obj/ipc/node_call.o
 	@mkdir -p $(@D)
 	$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libtorch_cpu.so -o $@ $^ $(RUNTIME_LIBS)
+# The host of operators in Python: a module for any interpreter from 3.11 on, and what it runs.
+$(B)/obj/proxy/python/%.o: private COMMON += $(PYTHON_INCLUDE)
+$(B)/libexec/python/_ops.abi3.so: $(call obj,$(wildcard proxy/python/*.c) $(PROXY) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -ldl -lpthread
+$(B)/libexec/python/%.py: proxy/python/%.py
+	@mkdir -p $(@D)
+	cp $< $@
+$(B)/libexec/python/ops.py: python/pt2box/ops.py
+	@mkdir -p $(@D)
+	cp $< $@
 $(B)/pt2boxd: $(B)/libexec/pt2boxd
 	ln -sf libexec/pt2boxd $@
 $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
@@ -220,7 +234,7 @@ $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
 
 python: ready ## the Python package, in build/python (PYTHONPATH=build/python)
 	@$(SUBMAKE) programs $(PYTHON_PARTS)
-$(B)/obj/python/%.o: private COMMON += -I$(shell $(PYTHON3) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+$(B)/obj/python/%.o: private COMMON += $(PYTHON_INCLUDE)
 $(B)/python/pt2box/_core.abi3.so: $(call obj,$(wildcard python/src/*.c)) $(B)/libpt2box.a
 	@mkdir -p $(@D)
 	$(CC) -shared $(ALL_LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ -lmsgpackc -ljansson -lpthread
@@ -312,10 +326,11 @@ bench: ready ## print the figures of the README as ratios in one run
 docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md and docs/OPS.md
 	@tools/check-docs.sh $(B) --write
 install: all ## honours DESTDIR and prefix
-	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE) $(DESTDIR)$(mandir)/man1
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE)/python $(DESTDIR)$(mandir)/man1
 	install -m755 $(B)/pt2box $(DESTDIR)$(bindir)/
 	install -m755 $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(B)/libexec/pt2box-ops $(DESTDIR)$(PRIVATE)/
 	install -m644 $(B)/libexec/libtorch_cpu.so $(DESTDIR)$(PRIVATE)/
+	install -m644 $(PYTHON_HOST) $(DESTDIR)$(PRIVATE)/python/
 	ln -srf $(DESTDIR)$(PRIVATE)/pt2boxd $(DESTDIR)$(bindir)/pt2boxd
 	install -m644 $(B)/libpt2box.a $(DESTDIR)$(libdir)/
 	install -m755 $(B)/libpt2box.so.$(VERSION) $(DESTDIR)$(libdir)/

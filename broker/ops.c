@@ -188,8 +188,9 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m)
 	o->ready = true;
 	o->deadline_ns = UINT64_MAX;
 	for (uint32_t i = 0; i < PB_WORKERS_MAX; i++) {
-		const struct ops_lane *l = &o->lane[(o->first + i) % PB_WORKERS_MAX];
+		struct ops_lane *l = &o->lane[(o->first + i) % PB_WORKERS_MAX];
 
+		l->seq = 0; /* what has waited for it counts from now on */
 		if (l->id)
 			tell_attach(b, m, l);
 	}
@@ -487,10 +488,18 @@ static bool overran(struct ops_lane *l, uint64_t limit_ns, uint64_t now, bool *r
 	return now - l->seen_ns >= limit_ns;
 }
 
+/* How long a call may wait for a process that starts: an interpreter may take longer for that than an operator may. */
+static int64_t start_limit_ms(const struct pb_broker *b, const struct pb_model_rec *m)
+{
+	const int64_t most = m->run_deadline_ms >= 0 ? m->run_deadline_ms / 4 * 3 : pb_load_deadline_ms(b, m);
+
+	return most > limit_ms(b, m) ? most : limit_ms(b, m);
+}
+
 static void end_overdue(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	struct pb_ops_rec *o = m->ops;
-	const uint64_t limit_ns = (uint64_t)limit_ms(b, m) * 1000000u;
+	const uint64_t limit_ns = (uint64_t)(o->ready || !o->spawn_id ? limit_ms(b, m) : start_limit_ms(b, m)) * 1000000u;
 	bool late[PB_WORKERS_MAX] = {false}, busy = false;
 
 	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
@@ -502,11 +511,11 @@ static void end_overdue(struct pb_broker *b, struct pb_model_rec *m, uint64_t no
 		if (!late[w])
 			continue;
 		pb_lane_look(&l->lane, SLOT, &p);
-		if (o->spawn_id && (p.claimed || !busy)) /* in hand, or it serves nobody */
+		if (o->ready && (p.claimed || !busy)) /* in hand, or it serves nobody */
 			pb_ops_kill(b, m, PT2BOX_OP_TIMEOUT);
-		else if (o->spawn_id) /* waits behind others */
+		else if (o->ready) /* waits behind others */
 			l->seen_ns = now;
-		if ((!o->spawn_id || !p.claimed) && !busy && p.pending)
+		if ((!o->ready || !p.claimed) && !busy && p.pending)
 			pb_lane_fail(&l->lane, SLOT, p.seq, PT2BOX_OP_TIMEOUT, 0, "no ops process took the call in time");
 	}
 }

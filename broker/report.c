@@ -105,17 +105,17 @@ static void cpu_features_json(FILE *f)
 	fputc(']', f);
 }
 
-static void torch_json(FILE *f, const struct pb_torch_place *t)
+static void place_json(FILE *f, const char *what, const char *path, const char *version, const char *text)
 {
-	fputs(",\"torch\":{\"path\":", f);
-	if (t->path[0])
-		json_string(f, t->path);
+	fprintf(f, ",\"%s\":{\"path\":", what);
+	if (path[0])
+		json_string(f, path);
 	else
 		fputs("null", f);
 	fputs(",\"version\":", f);
-	json_string(f, t->version);
+	json_string(f, version);
 	fputs(",\"text\":", f);
-	json_string(f, t->text);
+	json_string(f, text);
 	fputc('}', f);
 }
 
@@ -136,7 +136,8 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 	layers_json(f, b->spawner_layers);
 	fputs(",\"cpu_features\":", f);
 	cpu_features_json(f);
-	torch_json(f, &b->config.torch);
+	place_json(f, "torch", b->config.torch.path, b->config.torch.version, b->config.torch.text);
+	place_json(f, "python", b->config.python.path, b->config.python.version, b->config.python.text);
 	fputs(",\"models\":[", f);
 	for (struct pb_model_rec *m = c->models; m; m = m->next) {
 		fprintf(f, "%s{\"id\":%u,\"layers\":", m == c->models ? "" : ",", m->id);

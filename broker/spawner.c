@@ -29,6 +29,7 @@
 #define CHILDREN_MAX 1024
 _Static_assert(CHILDREN_MAX <= 4096, "uids of a spawner");
 #define SPARE_IDLE_MS 10000
+#define PYTHON_PIDS 16 /* libraries may try threads as they are imported; later the filter knows none */
 #define FD_HIGH 200 /* descriptors on their way to their numbers wait above this */
 
 struct child {
@@ -61,7 +62,9 @@ static void reply_failed(struct spawner *s, uint64_t id, const struct pt2box_err
 
 struct job {
 	uint64_t id;
-	const char *program;
+	const char *program;	 /* in the private folder */
+	const char *interpreter; /* runs it, by its path; NULL: it is a program itself */
+	char *const *envp;	 /* NULL: nothing */
 	char *argv[PB_SPARE_ARGS];
 	const int *fds; /* borrowed */
 	size_t n_fds;
@@ -69,11 +72,11 @@ struct job {
 	struct pb_cgroup_limits limits;
 };
 
-/* In the child: every descriptor at its number, nothing else open, nothing in the environment. */
+/* In the child: every descriptor at its number, nothing else open, nothing in the environment that was not chosen here. */
 static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 {
 	char path[4096], byte;
-	char *envp[] = {NULL};
+	char *const nothing[] = {NULL};
 	int max = 2, high[PB_FDS_MAX];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -101,7 +104,7 @@ static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 	close_range((unsigned)max + 1, ~0u, 0);
 	setsid();
 	snprintf(path, sizeof(path), "%s/%s", s->libexec, j->program);
-	execve(path, j->argv, envp);
+	execve(j->interpreter ? j->interpreter : path, j->argv, j->envp ? j->envp : nothing);
 	dprintf(2, "cannot execute %s: %s\n", path, strerror(errno));
 	_exit(127);
 }
@@ -369,28 +372,50 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 struct ops_host {
 	const char *name, *program, *option, *place;
 	uint32_t pids;
+	const char *interpreter; /* NULL: the program is one itself */
 };
 
 static bool find_host(const struct spawner *s, const char *name, struct ops_host *ret)
 {
 	const struct ops_host hosts[] = {
-		{"plugin", "pt2box-ops", NULL, NULL, 1},
-		{"python", "pt2box-ops-python", "--python", s->python, 1},
+		{"plugin", "pt2box-ops", NULL, NULL, 1, NULL},
+		{"python", "python/host.py", NULL, NULL, PYTHON_PIDS, s->python},
 	};
 
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
 		if (strcmp(hosts[i].name, name) != 0)
 			continue;
 		*ret = hosts[i];
-		return !ret->option || ret->place[0];
+		return (!ret->option || ret->place[0]) && (!ret->interpreter || ret->interpreter[0]);
 	}
 	return false;
+}
+
+/*
+ * An interpreter that takes nothing from its environment (-I), runs no lines of the machine's .pth files (-S) and writes no byte
+ * code (-B). Its libraries start no threads: none may be left when its sandbox closes, and none can start then.
+ */
+static void interpret(struct spawner *s, struct job *j, const char *interpreter, char script[4096])
+{
+	static char *const envp[] = {"OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1",
+				     "NUMEXPR_NUM_THREADS=1",  "LC_ALL=C.UTF-8",    NULL};
+	char *const head[] = {(char *)(uintptr_t)interpreter, "-I", "-S", "-B", script};
+	const size_t n = sizeof(head) / sizeof(head[0]);
+	size_t args = 1;
+
+	while (j->argv[args])
+		args++;
+	memmove(j->argv + n, j->argv + 1, args * sizeof(*j->argv)); /* with the NULL */
+	memcpy(j->argv, head, sizeof(head));
+	snprintf(script, 4096, "%s/%s", s->libexec, j->program);
+	j->interpreter = interpreter;
+	j->envp = envp;
 }
 
 static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
 {
 	static const int target[] = {PB_FD_STDERR, PB_FD_OPS_CTL, PB_FD_OPS_MANIFEST, PB_FD_OPS_BOARD, PB_FD_OPS_PLUGIN};
-	char uid[16], memory[24], results[24];
+	char uid[16], memory[24], results[24], script[4096];
 	struct job j = {.id = m->id,
 			.fds = s->rx.fds.fd,
 			.n_fds = s->rx.fds.n,
@@ -410,6 +435,8 @@ static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
 		j.argv[9] = (char *)(uintptr_t)host.option;
 		j.argv[10] = (char *)(uintptr_t)host.place;
 	}
+	if (host.interpreter)
+		interpret(s, &j, host.interpreter, script);
 	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)m->memory_bytes);
 	snprintf(results, sizeof(results), "%llu", (unsigned long long)m->result_bytes);
 	identity_args(s, free_child(s), uid);

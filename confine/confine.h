@@ -50,6 +50,8 @@ PB_CHECK pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2
  */
 PB_CHECK pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *err);
 PB_CHECK pb_status pb_confine_ops_run(struct pt2box_error *err);
+/* One whose host is an interpreter: nothing is linked after it, so there is one filter. */
+PB_CHECK pb_status pb_confine_ops_python(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Needs no /proc: the template may have emptied the mount namespace that they share. */
 PB_CHECK pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Everything up to the load filter; its listener is sent over s->link_fd. One thread may be left. */

@@ -120,6 +120,16 @@ pb_status pb_confine_ops_run(struct pt2box_error *err)
 	return pb_step_filter("run filter", "ops", true, NULL, err);
 }
 
+pb_status pb_confine_ops_python(const struct pb_confine_spec *s, struct pt2box_error *err)
+{
+	static const int fds[] = {0, 1, PB_FD_STDERR, PB_FD_OPS_CTL};
+	const struct pb_limits l = {.data_bytes = s->memory_bytes,
+				    .files = WORKER_FILES,
+				    .tasks = s->uid ? 2 : SHARED_ID_TASKS};
+
+	return confine_alone(s, fds, sizeof(fds) / sizeof(fds[0]), &l, "filter", "ops-python", err);
+}
+
 pb_status pb_confine_warden(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
 	/* The warden starts nobody: the template was there before this. */

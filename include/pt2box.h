@@ -183,8 +183,8 @@ PT2BOX_API void pt2box_free_text(char *text);
  * @memory_bytes:     limit of each worker; 0: the broker's default, which is also the most that a served broker gives
  * @constants_fd:     a safetensors file with all constants, by fully qualified name, of a package that has none inside, or
  *                    instead of its own; -1: none. Borrowed
- * @ops_fd:           a plugin (pt2box_op.h) with operators that the package calls by name and the native runtime does not
- *                    have; -1: none. A regular file or memfd, borrowed. It runs in a process of its own, confined as the
+ * @ops_fd:           operators that the package calls by name and the native runtime does not have: a plugin (pt2box_op.h),
+ *                    or source text in Python (python/pt2box/ops.py); -1: none. A regular file or memfd, borrowed. It runs in a process of its own, confined as the
  *                    model is; a run whose call fails there ends with OP_CRASHED or OP_TIMEOUT and can be repeated
  */
 struct pt2box_load_options {

@@ -17,8 +17,7 @@ static const char *const below_prefix[] = {
 	"lib/python3*/dist-packages/torch/lib", "local/lib/python3*/dist-packages/torch/lib",
 };
 
-/* Who may change what lies in it may have it run as root. */
-static bool is_roots(const char *path, char text[400])
+bool pb_place_is_roots(const char *path, char text[400])
 {
 	char part[PATH_MAX];
 	struct stat sb;
@@ -60,7 +59,7 @@ static bool try_folder(struct pb_torch_place *p, const char *folder, const char 
 	if (snprintf(name, sizeof(name), "%s/" LIBRARY, folder) >= (int)sizeof(name) || !realpath(name, real) ||
 	    stat(real, &sb) != 0 || !S_ISREG(sb.st_mode))
 		return false;
-	if (geteuid() == 0 && !is_roots(real, p->text))
+	if (geteuid() == 0 && !pb_place_is_roots(real, p->text))
 		return false;
 	strcpy(p->path, real);
 	read_version(p);

@@ -21,5 +21,7 @@ struct pb_torch_place {
  * False: there is none.
  */
 bool pb_torch_find(struct pb_torch_place *ret);
+/* Nobody but root may change what lies at @path, or put something else there. False: @text says so. */
+bool pb_place_is_roots(const char *path, char text[400]);
 
 #endif

@@ -122,6 +122,11 @@ static struct pb_host_node *node_of(struct pt2box_op_call *c)
 	return c->host;
 }
 
+const struct pt2box_op *pb_host_running(const struct pt2box_op_call *c)
+{
+	return ((const struct pb_host_node *)c->host)->op->op;
+}
+
 /* The first reason counts. */
 static int refuse(struct pb_host_node *n, pb_status st, const char *fmt, ...) PB_PRINTF(3, 4);
 static int refuse(struct pb_host_node *n, pb_status st, const char *fmt, ...)

@@ -79,6 +79,8 @@ bool pb_host_writes(const struct pb_host_node *n, uint32_t slot);
 PB_CHECK pb_status pb_host_call(struct pb_host_node *n, const int64_t *ints, uint32_t n_ints,
 				const struct pt2box_op_tensor *tensors, uint32_t n_tensors,
 				const struct pb_host_result **ret_results, uint32_t *ret_n, struct pt2box_error *err);
+/* Within a call: the entry of the plugin's table that runs, for functions that serve several. */
+const struct pt2box_op *pb_host_running(const struct pt2box_op_call *c);
 /* Give back the memory of the last call's results. */
 void pb_host_release(struct pb_host_node *n);
 

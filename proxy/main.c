@@ -21,7 +21,7 @@
 #include "ipc/fdmap.h"
 #include "ipc/manifest.h"
 #include "ipc/socket.h"
-#include "proxy/serve.h"
+#include "proxy/process.h"
 #include "proxy/wants.h"
 
 #define PLUGIN_BYTES_MAX (256ull << 20)
@@ -39,12 +39,7 @@ struct ops {
 	uint64_t init_addr, init_array_addr; /* the plugin's constructors, relative to where it lies; 0: none */
 	uint32_t init_array_count;
 	void *lib;
-	struct pb_manifest *manifest;
-	const struct pb_board *board;
-	struct pb_host *host;
-	struct pb_host_node **nodes;
-	uint32_t max_tensors;
-	struct pb_ops_window window;
+	struct pb_ops_process process;
 };
 
 static bool parse(int argc, char **argv, struct options *o)
@@ -102,17 +97,6 @@ static pb_status open_names(struct pt2box_error *err)
 
 	if (fd < 0 || !pb_fd_move(fd, PB_FD_OPS_NAMES))
 		return pb_error_sys(err, "/proc/self/fd");
-	return PT2BOX_OK;
-}
-
-static pb_status map_board(struct ops *o, struct pt2box_error *err)
-{
-	void *p = mmap(NULL, PB_BOARD_BYTES, PROT_READ, MAP_SHARED, PB_FD_OPS_BOARD, 0);
-
-	if (p == MAP_FAILED)
-		return pb_error_sys(err, "the board");
-	o->board = p;
-	close(PB_FD_OPS_BOARD);
 	return PT2BOX_OK;
 }
 
@@ -177,40 +161,13 @@ static void construct(const struct ops *o)
 	}
 }
 
-/* The calls of the package that are not native, and only those, can be made. */
 static pb_status prepare(struct ops *o, const struct options *opt, struct pt2box_error *err)
 {
-	const struct pb_nodes *nodes = o->manifest->nodes;
-	const struct pb_host_options host = {.memory = {pb_ops_window_alloc, pb_ops_window_free, &o->window},
-					     .max_result_bytes = opt->result_bytes,
-					     .max_tensors = 4096};
-	pb_status st = pb_host_new(&host, &o->host, err);
+	pb_status st = pb_ops_new_host(&o->process, opt->result_bytes, err);
 
 	if (!st)
-		st = pb_host_take(o->host, o->lib, err);
-	o->nodes = st ? NULL : calloc((size_t)(nodes ? nodes->n : 0) + 1, sizeof(*o->nodes));
-	if (!st && !o->nodes)
-		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for operators");
-	for (uint32_t i = 0; !st && nodes && i < nodes->n; i++) {
-		const struct pb_node *n = &nodes->list[i];
-
-		if (n->native)
-			continue;
-		if (n->n_tensors > o->max_tensors)
-			o->max_tensors = n->n_tensors;
-		st = pb_host_prepare(o->host, n, &o->nodes[i], err);
-	}
-	return st;
-}
-
-static _Noreturn void give_up(const struct pt2box_error *e, const char *wants)
-{
-	struct pb_msg_ops_failed m = {.status = e->status};
-
-	snprintf(m.text, sizeof(m.text), "%s", e->text);
-	snprintf(m.wants, sizeof(m.wants), "%s", wants);
-	(void)!pb_write(PB_FD_OPS_CTL, PB_MSG_ops_failed, &m, NULL);
-	_exit(1);
+		st = pb_host_take(o->process.host, o->lib, err);
+	return st ? st : pb_ops_prepare(&o->process, err);
 }
 
 static pb_status before_plugin(struct ops *o, const struct options *opt, const char **ret_wants,
@@ -219,13 +176,13 @@ static pb_status before_plugin(struct ops *o, const struct options *opt, const c
 	pb_status st = copy_plugin(err);
 
 	if (!st)
-		st = map_board(o, err);
+		st = pb_ops_map_board(&o->process, err);
 	if (!st)
 		st = open_names(err);
 	if (!st)
 		st = pb_confine_ops(&opt->confine, err);
 	if (!st)
-		st = pb_manifest_read(PB_FD_OPS_MANIFEST, &o->manifest, err);
+		st = pb_manifest_read(PB_FD_OPS_MANIFEST, &o->process.manifest, err);
 	close(PB_FD_OPS_MANIFEST);
 	if (!st)
 		st = gate(o, ret_wants, err);
@@ -249,9 +206,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (pb_confine_fds(fds, sizeof(fds) / sizeof(fds[0]), &e) || before_plugin(&o, &opt, &wants, &e))
-		give_up(&e, wants);
+		pb_ops_give_up(&e, wants);
 	construct(&o);
 	if (prepare(&o, &opt, &e))
-		give_up(&e, "");
-	pb_ops_serve(o.nodes, o.manifest->nodes ? o.manifest->nodes->n : 0, o.max_tensors + 1, &o.window, o.board);
+		pb_ops_give_up(&e, "");
+	pb_ops_serve_process(&o.process);
 }

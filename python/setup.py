@@ -16,7 +16,8 @@ from setuptools.command.build_py import build_py
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 BUILD = os.path.abspath(os.environ.get("PT2BOX_BUILD", os.path.join(ROOT, "build")))
-PROGRAMS = ["pt2boxd", "pt2box-worker", "pt2box-intake", "pt2box-ops", "libtorch_cpu.so"]
+PROGRAMS = ["pt2boxd", "pt2box-worker", "pt2box-intake", "pt2box-ops", "libtorch_cpu.so", "python/_ops.abi3.so",
+            "python/host.py", "python/ops.py"]
 PARTS = ["libpt2box.a"] + ["libexec/" + p for p in PROGRAMS]
 
 with open(os.path.join(ROOT, "Makefile")) as f:
@@ -37,9 +38,9 @@ class BuildProgramsToo(build_py):
         super().run()
         build_parts()
         folder = os.path.join(self.build_lib, "pt2box", "libexec")
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(os.path.join(folder, "python"), exist_ok=True)
         for p in PROGRAMS:
-            shutil.copy(os.path.join(BUILD, "libexec", p), folder)
+            shutil.copy(os.path.join(BUILD, "libexec", p), os.path.join(folder, p))
 
 
 class BuildPartsFirst(build_ext):

@@ -26,6 +26,7 @@ find include ipc confine broker worker proxy client runtime python bench tests \
 		# The worker loads the runtime as a library: the types of its C ABI are the contract between the two.
 		layer("worker", base "|confine/[a-z0-9_]+[.]h|worker/[a-z0-9_]+[.]h|runtime/aoti[.]h", "zip[.]h|jansson|seccomp[.]h")
 		layer("proxy", base "|confine/[a-z0-9_]+[.]h|proxy/[a-z0-9_]+[.]h", "zip[.]h|seccomp[.]h")
+		layer("proxy/python", base "|confine/[a-z0-9_]+[.]h|proxy/(python/)?[a-z0-9_]+[.]h", "zip[.]h|dlfcn|seccomp[.]h")
 		layer("client", base "|client/([a-z]+/)?[a-z0-9_]+[.]h", "seccomp[.]h|linux/seccomp|linux/landlock|" cuda)
 		# The worker hands the nodes of a package to the runtime, and values go on to operators as plugins see them.
 		layer("runtime", "ipc/(status|nodes|node_call)[.]h|include/pt2box_op[.]h|runtime/(ops/)?[a-z0-9_]+[.](h|inc)", "zip[.]h|dlfcn|msgpack|jansson|seccomp")
@@ -37,6 +38,8 @@ find include ipc confine broker worker proxy client runtime python bench tests \
 		folder = substr($1, 1, index($1, "/") - 1)
 		if ($1 ~ /^broker\/intake\//)
 			folder = "broker/intake"
+		if ($1 ~ /^proxy\/python\//)
+			folder = "proxy/python"
 		what = $0
 		sub(/^[^:]*:[^:]*:[[:space:]]*#[[:space:]]*include[[:space:]]*/, "", what)
 		if (what ~ /^"/ && what !~ may[folder] && what !~ /^"[a-z_]+\/[a-z_\/]+[.]def"/)

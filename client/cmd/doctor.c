@@ -70,9 +70,9 @@ static void show_untried(const json_t *layers)
 			show_layer(required[i], "missing", "could not be tried: something before it failed");
 }
 
-static void show_torch(const json_t *t)
+static void show_place(const char *what, const json_t *t)
 {
-	fputs("backend torch ", stdout);
+	fputs(what, stdout);
 	if (json_is_string(json_object_get(t, "path"))) {
 		cmd_show_text(stdout, cmd_json_text(t, "version"));
 		fputs(" in ", stdout);
@@ -98,7 +98,8 @@ static void show(const json_t *o)
 	json_array_foreach(json_object_get(o, "cpu_features"), i, v)
 		printf(" %s", json_string_value(v) ? json_string_value(v) : "?");
 	putchar('\n');
-	show_torch(json_object_get(o, "torch"));
+	show_place("backend torch ", json_object_get(o, "torch"));
+	show_place("operators in Python ", json_object_get(o, "python"));
 	show_layers("what can be enforced here, for every model", json_object_get(o, "layers"));
 	show_untried(json_object_get(o, "layers"));
 	if (json_array_size(json_object_get(o, "spawner")))

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "include/pt2box.h"
-#include "python/src/dlpack.h"
+#include "include/pt2box_dlpack.h"
 
 #define MAX_DIMS PT2BOX_MAX_DIMS
 

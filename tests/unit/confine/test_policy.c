@@ -27,7 +27,8 @@
 static const char *const loaded[] = {"intake",	   "warden",		"worker-explain",	"worker-load",
 				     "worker-run", "worker-run-strict", "worker-steady-strict", "worker-steady",
 				     "worker-load-torch", "worker-run-torch", "worker-steady-torch",
-				     "worker-load-torch-strict", "worker-run-torch-strict", "worker-steady-torch-strict"};
+				     "worker-load-torch-strict", "worker-run-torch-strict", "worker-steady-torch-strict",
+				     "ops-python"};
 #define N_LOADED (sizeof(loaded) / sizeof(loaded[0]))
 
 /* ---- a second reader of the text ---- */

@@ -2,10 +2,10 @@
 /*
  * The binary interface of DLPack 1.x, from its specification (dmlc/dlpack,
  * include/dlpack/dlpack.h): structs whose layout is fixed, and the table of functions that a tensor
- * type may offer as __dlpack_c_exchange_api__.
+ * type may offer as __dlpack_c_exchange_api__. Shared by what speaks to Python; no part of the API, not installed.
  */
-#ifndef PT2BOX_PYTHON_DLPACK_H
-#define PT2BOX_PYTHON_DLPACK_H
+#ifndef PT2BOX_DLPACK_H
+#define PT2BOX_DLPACK_H
 
 #include <stdint.h>
 
