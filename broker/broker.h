@@ -151,7 +151,8 @@ struct pb_worker_rec {
 	uint64_t forked_ns;
 	uint64_t since_ns; /* in its state */
 	uint32_t deaths;
-	uint32_t quick_deaths; /* in a row, soon after the fork: back off */
+	uint32_t quick_deaths; /* in a row, soon after the fork and before the model had done anything: back off */
+	uint64_t done_at_fork; /* pb_lanes_done() then */
 	uint64_t retry_ns;
 	char denied[401]; /* explain: the call that it was killed for */
 	char lost[240];	  /* its state was lost while nobody ran: what its successor is told */
@@ -270,6 +271,7 @@ struct pb_model_rec {
 	char *layers; /* report of the template, malloc'd */
 
 	bool copy_inputs, stateful, announced;
+	uint64_t lost_runs; /* answered in the place of a worker that died */
 	int64_t run_deadline_ms;
 	uint64_t started_us;
 	uint32_t n_workers;
@@ -622,6 +624,8 @@ void pb_lanes_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t 
 bool pb_lanes_refused(const struct pb_model_rec *m, uint32_t w);
 /* The worker is in a run. */
 bool pb_lanes_busy(const struct pb_model_rec *m, uint32_t w);
+/* How many runs workers have answered, as far as differences go: from numbers that clients write, and our own. */
+uint64_t pb_lanes_done(const struct pb_model_rec *m);
 /* Fail everything that waits in a session's lanes (PB_ALL_SESSIONS: in all); returns how much that was. */
 unsigned pb_lanes_fail_all(struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e);
 void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_msg_cancel *m);

@@ -335,6 +335,21 @@ bool pb_lanes_busy(const struct pb_model_rec *m, uint32_t w)
 	return false;
 }
 
+uint64_t pb_lanes_done(const struct pb_model_rec *m)
+{
+	uint64_t n = 0;
+
+	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
+		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+			struct pb_lane_peek p;
+
+			/* A worker can pretend to have answered, but not that it was asked. */
+			pb_lane_look(&l->lane, s, &p);
+			n += p.seq - p.pending;
+		}
+	return n - m->lost_runs;
+}
+
 /* One run that it held. */
 static void lost_run(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, const struct pb_lane_peek *p,
 		     const struct pt2box_error *e, bool segv, bool requeue)
@@ -342,6 +357,7 @@ static void lost_run(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, 
 	if (segv && p->fault && !l->model->copy_inputs)
 		mark_writes_inputs(b, l->model);
 	else if (!requeue) {
+		l->model->lost_runs++;
 		pb_lane_fail(&l->lane, slot, p->seq, e->status, e->signal, e->text);
 		return;
 	}

@@ -213,6 +213,7 @@ pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 	}
 	rec->state = PB_W_FORKING;
 	rec->forked_ns = rec->since_ns = pb_now_ns();
+	rec->done_at_fork = pb_lanes_done(m);
 	rec->born_seq = rec->seq = m->template_seq; /* it takes orders in turn */
 	rec->asked = rec->staged = rec->requeue = rec->retiring = rec->overdue = false;
 	m->forking = (int)w;
@@ -294,12 +295,16 @@ static void kill_text(const struct pb_model_rec *m, pb_status why, char *text, s
 	}
 }
 
-/* The first deaths are replaced at once; a worker that keeps dying young waits longer and longer. */
-static void back_off(struct pb_worker_rec *rec)
+/*
+ * The first deaths are replaced at once; a worker that keeps dying young waits longer and longer. Not if runs were
+ * answered in between: some inputs are bad, or somebody kills workers, but the model is of use.
+ */
+static void back_off(const struct pb_model_rec *m, struct pb_worker_rec *rec)
 {
 	uint64_t now = pb_now_ns();
+	bool useless = (int64_t)(pb_lanes_done(m) - rec->done_at_fork) <= 0;
 
-	rec->quick_deaths = now - rec->forked_ns < QUICK_DEATH_NS ? rec->quick_deaths + 1 : 0;
+	rec->quick_deaths = useless && now - rec->forked_ns < QUICK_DEATH_NS ? rec->quick_deaths + 1 : 0;
 	rec->retry_ns = 0;
 	if (rec->quick_deaths > 8)
 		rec->retry_ns = now + (1000000ull << (rec->quick_deaths > 20 ? 12 : rec->quick_deaths - 8));
@@ -351,7 +356,7 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 	if (!was_told) {
 		pb_log(b, "model %u worker %u: %s: %s", m->id, w, pt2box_status_name(e.status), e.text);
 		rec->deaths++;
-		back_off(rec);
+		back_off(m, rec);
 	}
 	pb_ops_close_lane(b, m, w);
 	pb_roll_died(m, w);

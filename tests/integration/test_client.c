@@ -628,6 +628,25 @@ static void test_poison(void **state)
 	hostile_close(&s);
 }
 
+/* Good runs in between: a worker that dies is replaced at once, however many have died before. */
+static void test_crashes_among_good_runs(void **state)
+{
+	long began = test_now_ms();
+	struct pt2box_error e;
+	struct subject s;
+
+	(void)state;
+	hostile_open(&s, "segfault", NULL);
+	for (int i = 0; i < 30; i++) {
+		set_magic(&s, MAGIC);
+		assert_int_equal(pt2box_run(s.m, s.in, 1, NULL, s.out, &e), PT2BOX_MODEL_CRASHED);
+		good_run(&s);
+	}
+	/* Waiting longer and longer it would be 40 seconds. */
+	assert_in_range(test_now_ms() - began, 0, 20000);
+	hostile_close(&s);
+}
+
 /* Of the only worker, as ps has it; -1: there is none now. */
 static long of_worker(struct pt2box *c, const char *key)
 {
@@ -1025,6 +1044,7 @@ int main(void)
 		CHECK_TEST(test_deadline),
 		CHECK_TEST(test_crash),
 		CHECK_TEST(test_poison),
+		CHECK_TEST(test_crashes_among_good_runs),
 		CHECK_TEST(test_killed_from_outside),
 		CHECK_TEST(test_cancel),
 		CHECK_TEST(test_nothing_left),
