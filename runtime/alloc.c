@@ -2,8 +2,13 @@
 /*
  * Blocks are kept in lists by size class and handed out again, so that a model that repeats itself
  * makes no system call and touches no new page. Classes are four to a power of two: at most a fifth
- * of a block is unused, and its pages are never touched. Blocks that no recent run has used are
- * given back: a model whose shapes change would else keep the largest block of every size.
+ * of a small block is unused.
+ *
+ * A large block that is wanted may be cut from a larger one that is idle, and is joined with its
+ * idle neighbours when it comes back: a model then holds about what it needs at once, and not the
+ * most of each size. Whoever begins with nothing, as a worker does after the template's dry run,
+ * asks for all of that as one piece, which is cut best. Small ones, which would gain little, are spared that work. What the system
+ * gave and no recent run has used goes back: a model whose shapes change would else keep it.
  */
 #include "runtime/alloc.h"
 
@@ -26,15 +31,24 @@
 
 /* In front of every block, a cache line of its own. */
 struct block {
-	struct block *next;
+	struct block *next, *prev;     /* in the list, while idle */
+	struct block *before, *behind; /* cut from the same memory; NULL at its ends */
 	uint64_t capacity;
-	uint32_t class;
 	uint32_t last_run;
-	char pad[PB_RT_ALIGN - 24];
+	uint8_t class; /* of the lists: the largest that the capacity has room for */
+	bool idle;
+	char pad[PB_RT_ALIGN - 46];
 };
 _Static_assert(sizeof(struct block) == PB_RT_ALIGN, "data follows the header and must be aligned");
 
+#define LARGE (UINT64_C(64) << 10)
+#define PAGE UINT64_C(4096)
+
 static struct block *idle[N_CLASSES];
+static uint64_t idle_classes[(N_CLASSES + 63) / 64]; /* that have a block */
+static struct {
+	uint64_t held, in_use, most; /* bytes of large blocks: from the system, now in use, ever */
+} large;
 static uint64_t held, limit;
 static uint32_t runs;
 static bool refused;
@@ -125,6 +139,8 @@ static void *system_new(uint64_t bytes)
 static void system_free(struct block *b)
 {
 	pb_rt_memory_uncharge(sizeof(*b) + b->capacity);
+	if (b->capacity >= LARGE)
+		large.held -= b->capacity;
 	UNPOISON(b + 1, b->capacity);
 	free(b);
 }
@@ -145,6 +161,116 @@ static uint32_t size_class(uint64_t bytes, uint64_t *ret_capacity)
 	return (uint32_t)(4 + shift * 4 + (q - 5));
 }
 
+/* The class whose blocks are no larger than this block. */
+static uint32_t class_of_capacity(uint64_t capacity)
+{
+	uint64_t rounded;
+	const uint32_t class = size_class(capacity, &rounded);
+
+	return rounded > capacity ? class - 1 : class;
+}
+
+static void list_add(struct block *b)
+{
+	const uint32_t c = b->class;
+
+	b->idle = true;
+	b->prev = NULL;
+	b->next = idle[c];
+	if (b->next)
+		b->next->prev = b;
+	idle[c] = b;
+	idle_classes[c / 64] |= UINT64_C(1) << c % 64;
+}
+
+static void list_remove(struct block *b)
+{
+	const uint32_t c = b->class;
+
+	b->idle = false;
+	if (b->next)
+		b->next->prev = b->prev;
+	if (b->prev)
+		b->prev->next = b->next;
+	else
+		idle[c] = b->next;
+	if (!idle[c])
+		idle_classes[c / 64] &= ~(UINT64_C(1) << c % 64);
+}
+
+/* An idle block that has room for a large one, of the lowest class that has any. */
+static struct block *find_large(uint64_t capacity)
+{
+	const uint32_t class = class_of_capacity(capacity), above = class + 1;
+	uint64_t word = idle_classes[above / 64] & ~UINT64_C(0) << above % 64;
+
+	for (struct block *b = idle[class]; b; b = b->next)
+		if (b->capacity >= capacity)
+			return b;
+	for (uint32_t i = above / 64;;) {
+		if (word)
+			return idle[i * 64 + (uint32_t)__builtin_ctzll(word)];
+		if (++i == sizeof(idle_classes) / sizeof(idle_classes[0]))
+			return NULL;
+		word = idle_classes[i];
+	}
+}
+
+/* What @b has too much becomes a block of its own. */
+static void cut(struct block *b, uint64_t capacity)
+{
+	struct block *rest = (struct block *)((char *)(b + 1) + capacity);
+
+	if (b->capacity - capacity < LARGE)
+		return;
+	UNPOISON(rest, sizeof(*rest));
+	*rest = (struct block){.before = b, .behind = b->behind, .last_run = b->last_run};
+	rest->capacity = b->capacity - capacity - sizeof(*rest);
+	rest->class = (uint8_t)class_of_capacity(rest->capacity);
+	if (rest->behind)
+		rest->behind->before = rest;
+	b->behind = rest;
+	b->capacity = capacity;
+	b->class = (uint8_t)class_of_capacity(capacity);
+	list_add(rest);
+}
+
+/* @b takes in the block behind it. */
+static void join(struct block *b)
+{
+	struct block *gone = b->behind;
+
+	b->capacity += sizeof(*gone) + gone->capacity;
+	b->class = (uint8_t)class_of_capacity(b->capacity);
+	b->behind = gone->behind;
+	if (b->behind)
+		b->behind->before = b;
+	POISON(gone, sizeof(*gone));
+}
+
+/* The first large one: all that was ever in use, unless that is much of what is allowed: it cannot go back in parts. */
+static uint64_t first_large(uint64_t capacity)
+{
+	const uint64_t all = (large.most + PAGE - 1) / PAGE * PAGE;
+
+	if (large.held || all <= capacity)
+		return capacity;
+	return !limit || (all < limit / 4 && fits(all + sizeof(struct block))) ? all : capacity;
+}
+
+static struct block *new_from_system(uint64_t capacity)
+{
+	const uint64_t bytes = capacity >= LARGE ? first_large(capacity) : capacity;
+	struct block *b = system_new(sizeof(*b) + bytes);
+
+	if (!b)
+		return NULL;
+	*b = (struct block){.capacity = bytes, .class = (uint8_t)class_of_capacity(bytes)};
+	if (bytes >= LARGE)
+		large.held += bytes;
+	return b;
+}
+
 void *pb_rt_block_new(uint64_t bytes)
 {
 	uint64_t capacity;
@@ -154,17 +280,22 @@ void *pb_rt_block_new(uint64_t bytes)
 	if (bytes > MAX_BYTES)
 		return pb_rt_memory_refuse(bytes);
 	class = size_class(bytes, &capacity);
-	b = idle[class];
-	if (b) {
-		idle[class] = b->next;
-	} else {
-		b = system_new(sizeof(*b) + capacity);
-		if (!b)
-			return NULL;
-		b->class = class;
-		b->capacity = capacity;
+	if (capacity >= LARGE)
+		capacity = bytes <= LARGE ? LARGE : (bytes + PAGE - 1) / PAGE * PAGE;
+	b = capacity >= LARGE ? find_large(capacity) : idle[class];
+	if (b)
+		list_remove(b);
+	else
+		b = new_from_system(capacity);
+	if (!b)
+		return NULL;
+	if (capacity >= LARGE) {
+		cut(b, capacity);
+		large.in_use += b->capacity + sizeof(*b);
+		if (large.in_use > large.most)
+			large.most = large.in_use;
 	}
-	POISON(b + 1, capacity);
+	POISON(b + 1, b->capacity);
 	UNPOISON(b + 1, bytes);
 	return b + 1;
 }
@@ -176,25 +307,34 @@ void pb_rt_block_free(void *p)
 	if (!p)
 		return;
 	b = (struct block *)p - 1;
-	b->next = idle[b->class];
-	b->last_run = runs;
-	idle[b->class] = b;
 	POISON(p, b->capacity);
+	b->last_run = runs;
+	if (b->capacity >= LARGE)
+		large.in_use -= b->capacity + sizeof(*b);
+	if (b->behind && b->behind->idle) {
+		list_remove(b->behind);
+		join(b);
+	}
+	if (b->before && b->before->idle) {
+		b = b->before;
+		list_remove(b);
+		b->last_run = runs;
+		join(b);
+	}
+	list_add(b);
 }
 
+/* Only what the system gave as one can go back, as one. */
 static void give_back(uint32_t older_than)
 {
 	for (int i = 0; i < N_CLASSES; i++) {
-		struct block **at = &idle[i];
+		struct block *next;
 
-		while (*at) {
-			struct block *b = *at;
-
-			if (runs - b->last_run < older_than) {
-				at = &b->next;
+		for (struct block *b = idle[i]; b; b = next) {
+			next = b->next;
+			if (b->before || b->behind || runs - b->last_run < older_than)
 				continue;
-			}
-			*at = b->next;
+			list_remove(b);
 			system_free(b);
 		}
 	}

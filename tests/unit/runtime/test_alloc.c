@@ -81,6 +81,40 @@ static void test_blocks_do_not_overlap(void **state)
 	}
 }
 
+/* A large block is cut for smaller ones, joined when they come back in any order, and given back as one. */
+static void test_large_blocks_are_cut_and_joined(void **state)
+{
+	static const int orders[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}, {2, 0, 3, 1}};
+	void *p, *parts[4];
+	uint64_t before, with;
+
+	(void)state;
+	pb_rt_alloc_trim();
+	before = pb_rt_memory_held();
+	p = pb_rt_block_new(4 << 20);
+	with = pb_rt_memory_held();
+	pb_rt_block_free(p);
+	for (size_t o = 0; o < 4; o++) {
+		for (int i = 0; i < 4; i++) {
+			parts[i] = pb_rt_block_new(800 << 10);
+			memset(parts[i], i, 800 << 10);
+		}
+		assert_int_equal(pb_rt_memory_held(), with);
+		for (int i = 0; i < 4; i++)
+			for (size_t k = 0; k < 800 << 10; k += 777)
+				assert_int_equal(((char *)parts[i])[k], i);
+		pb_rt_alloc_trim(); /* nothing that has a part in use */
+		assert_int_equal(pb_rt_memory_held(), with);
+		for (int i = 0; i < 4; i++)
+			pb_rt_block_free(parts[orders[o][i]]);
+		assert_ptr_equal(pb_rt_block_new(4 << 20), p);
+		assert_int_equal(pb_rt_memory_held(), with);
+		pb_rt_block_free(p);
+	}
+	pb_rt_alloc_trim();
+	assert_int_equal(pb_rt_memory_held(), before);
+}
+
 static void test_idle_blocks_are_given_back(void **state)
 {
 	uint64_t before, with;
@@ -433,6 +467,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blocks_are_reused_and_aligned),
 		cmocka_unit_test(test_blocks_do_not_overlap),
+		cmocka_unit_test(test_large_blocks_are_cut_and_joined),
 		cmocka_unit_test(test_idle_blocks_are_given_back),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_every_refusal_is_an_error),
