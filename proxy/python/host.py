@@ -60,10 +60,10 @@ def package_folders():
     return own + (site.getsitepackages(site.PREFIXES) if "include-system-site-packages=true" in lines else [])
 
 
-def add_packages():
+def add_packages(as_root):
     """As root only folders that are root's alone."""
     for folder in package_folders():
-        if os.path.isdir(folder) and (os.geteuid() != 0 or roots(os.path.realpath(folder))):
+        if os.path.isdir(folder) and (not as_root or roots(os.path.realpath(folder))):
             sys.path.append(folder)
 
 
@@ -91,6 +91,8 @@ class Closed(importlib.abc.MetaPathFinder):
     """The last finder: says why there are no more modules."""
 
     def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "torch"):
+            raise ModuleNotFoundError("%s is not installed for the Python that runs operators, %s" % (name, sys.executable), name=name)
         there = sorted(n for n in sys.modules if "." not in n and not n.startswith("_") and n != MODULE_NAME)
         raise ModuleNotFoundError("there is no module %s here: nothing can be imported any more when an operators' file "
                                   "runs; these are: %s" % (name, ", ".join(there)), name=name)
@@ -174,9 +176,9 @@ def warm_torch():
     str(x)
 
 
-def preload(source):
+def preload(source, as_root):
     """Which of the two are there. torch takes seconds, so only for a file that names it."""
-    add_packages()
+    add_packages(as_root)
     import_all(MODULES)
     has_torch = b"torch" in source and import_all(TORCH)
     has_numpy = import_all(NUMPY)
@@ -192,7 +194,8 @@ def main():
     native, ops = ours()
     options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
     source = native.take()
-    has_numpy, has_torch = preload(source)
+    # In a user namespace everybody is 0, and nothing seems to be root's; a process has a uid of its own only where root is.
+    has_numpy, has_torch = preload(source, options["--uid"] != "0")
     looks = numpy_look(native) if has_numpy else None, torch_look(native) if has_torch else None
     close_imports()
     wanted = native.confine(int(options["--uid"]), int(options["--gid"]), int(options["--memory"]))

@@ -182,10 +182,12 @@ def main(arguments) -> int:
     file = arguments[0]
     try:
         with open(file, "rb") as f:
-            lines = _list(f.read(), file)
+            source = f.read()
     except OSError as e:
         print("pt2box.ops: %s: %s" % (file, e.strerror), file=sys.stderr)
         return 2
+    try:
+        lines = _list(source, file)
     except (Exception, SystemExit) as e:
         print("pt2box.ops: %s: %s" % (file, describe(e, file)), file=sys.stderr)
         return 2
