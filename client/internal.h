@@ -251,6 +251,8 @@ struct pb_run {
 	uint32_t deaths; /* of workers, by this run's own doing */
 	uint32_t fetch;
 	uint32_t windows;  /* how often the window was too small */
+	bool seeded;
+	uint64_t seed;
 	pb_status stopped; /* not OK: given up for this reason, the reply is awaited */
 };
 

@@ -47,7 +47,9 @@ pb_status pb_run_init(struct pb_run *r, struct pt2box_model *m, struct pt2box_te
 			     .interrupted = o.interrupted,
 			     .arg = o.arg,
 			     .deadline_ns = UINT64_MAX,
-			     .retries = o.retries};
+			     .retries = o.retries,
+			     .seeded = o.seed != NULL,
+			     .seed = o.seed ? *o.seed : 0};
 	if (o.deadline_ms > 0) {
 		r->deadline_ms = min_u64((uint64_t)o.deadline_ms, INT64_MAX / 1000000);
 		r->deadline_ns = pb_now_ns() + (uint64_t)r->deadline_ms * 1000000u;
@@ -175,7 +177,9 @@ static pb_status submit(struct pb_run *r, struct pt2box_error *err)
 				    .window_bytes = s->window->bytes,
 				    .fetch = r->fetch,
 				    .n_inputs = l->n_in,
-				    .inputs = s->in};
+				    .inputs = s->in,
+				    .seeded = r->seeded,
+				    .seed = r->seed};
 	uint32_t len = pb_lane_encode_request(&q, s->buf, l->lane.geo.slot_bytes);
 
 	if (!len)

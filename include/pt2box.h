@@ -350,6 +350,8 @@ PT2BOX_API void pt2box_tensor_free(struct pt2box_tensor *t);
  *               done for a model with state: that is STATE_LOST
  * @interrupted: NULL, or called with @arg about ten times a second by the thread that waits in pt2box_run(); not 0: the run
  *               is cancelled, and CANCELLED returned even if it has just ended. Not used by pt2box_run_start()
+ * @seed:        NULL, and no two runs draw the same random numbers; or borrowed for the call: the run draws what it would
+ *               after torch.manual_seed() with this number
  */
 struct pt2box_run_options {
 	size_t struct_size;
@@ -357,8 +359,9 @@ struct pt2box_run_options {
 	uint32_t retries;
 	int (*interrupted)(void *arg);
 	void *arg;
+	const uint64_t *seed;
 };
-#define PT2BOX_RUN_OPTIONS_INIT {sizeof(struct pt2box_run_options), 0, 0, NULL, NULL}
+#define PT2BOX_RUN_OPTIONS_INIT {sizeof(struct pt2box_run_options), 0, 0, NULL, NULL, NULL}
 
 /**
  * pt2box_run() - run a model once

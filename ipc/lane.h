@@ -108,6 +108,8 @@ struct pb_lane_request {
 	uint32_t fetch; /* not 0: hand out the kept outputs of this sequence number of the slot, do not run */
 	uint32_t n_inputs;
 	struct pb_lane_tensor *inputs;
+	bool seeded; /* the run's generator begins with @seed, else with a number of the worker's own */
+	uint64_t seed;
 };
 
 /* An input that the model wrote while it had a copy: contiguous bytes in the window, to be copied back. */

@@ -4,7 +4,7 @@
  *straight into structs whose memory is reused from call to call; every count is bounded before
  *anything is stored.
  *
- *	request  [window segment, window offset, window bytes, fetch, [tensor...]]
+ *	request  [window segment, window offset, window bytes, fetch, [tensor...], seed (only where there is one)]
  *	reply    [status, signal, worker, needed bytes, run ns, text, [tensor or nil...], [[input,
  *tensor]...]] tensor   [dtype, down, segment, offset, [size...], [stride...]]
  */
@@ -48,7 +48,7 @@ uint32_t pb_lane_encode_request(const struct pb_lane_request *q, uint8_t *buf, u
 {
 	struct pb_pack p = {buf, buf + cap, false};
 
-	pb_pack_array(&p, 5);
+	pb_pack_array(&p, q->seeded ? 6 : 5);
 	pb_pack_uint(&p, q->window_segment);
 	pb_pack_uint(&p, q->window_offset);
 	pb_pack_uint(&p, q->window_bytes);
@@ -56,6 +56,8 @@ uint32_t pb_lane_encode_request(const struct pb_lane_request *q, uint8_t *buf, u
 	pb_pack_array(&p, q->n_inputs);
 	for (uint32_t i = 0; i < q->n_inputs; i++)
 		pack_tensor(&p, &q->inputs[i]);
+	if (q->seeded)
+		pb_pack_uint(&p, q->seed);
 	return packed(&p, buf);
 }
 
@@ -182,13 +184,16 @@ pb_status pb_lane_decode_request(struct pb_lane_decoder *d, const uint8_t *buf, 
 {
 	struct pb_unpack u = {buf, buf + len, false};
 	struct pb_lane_request *q = &d->request;
+	uint32_t n = pb_unpack_array(&u, 6);
 
-	expect_array(&u, 5);
+	u.bad |= n < 5;
 	q->window_segment = (uint32_t)pb_unpack_uint(&u, UINT32_MAX);
 	q->window_offset = pb_unpack_uint(&u, INT64_MAX);
 	q->window_bytes = pb_unpack_uint(&u, INT64_MAX);
 	q->fetch = (uint32_t)pb_unpack_uint(&u, UINT32_MAX);
 	q->n_inputs = unpack_tensors(&u, d, false);
+	q->seeded = n == 6;
+	q->seed = q->seeded ? pb_unpack_uint(&u, UINT64_MAX) : 0;
 	if (u.bad || u.at != u.end)
 		return PT2BOX_PROTOCOL;
 	q->inputs = d->tensors;

@@ -428,7 +428,7 @@ static void run_model(struct pb_runner *r, const struct pb_lane *l, uint32_t slo
 	if (!lend_inputs(r, l, q, reply))
 		return;
 	if (b->seed)
-		b->seed(r->seed++);
+		b->seed(q->seeded ? q->seed : r->seed++);
 	if (b->run_begin)
 		b->run_begin(w->base, w->bytes);
 	pb_interpose_clear_refused();

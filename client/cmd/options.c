@@ -50,6 +50,7 @@ static const struct option_row {
 	{"shard", 0, "I/N", V(BATCH), TEXT, AT(shard), 0, 0, "only the items of part I, 0 to N - 1: for job arrays"},
 	{"resume", 0, NULL, V(BATCH), FLAG, AT(resume), 0, 0, "go on with the batch that is there, if there is one"},
 	{"repeat", 0, "N", V(RUN), U32, AT(repeat), 1, UINT32_MAX, "run N times, write the last outputs; for models with state"},
+	{"seed", 0, "N", V(RUN), MS, AT(seed), 0, INT64_MAX, "random numbers as after torch.manual_seed(N); N + 1, N + 2, ... with --repeat"},
 	{"count", 'n', "N", V(BENCH), U32, AT(runs), 1, UINT32_MAX, "runs that are measured (default: 2000, or 10 seconds of them)"},
 	{"clients", 'c', "N", V(BENCH), U32, AT(clients), 1, 256, "threads that run at the same time (default 1)"},
 	{"socket", 0, "S", LOADING | V(INSPECT) | V(DOCTOR) | V(PS), TEXT, AT(socket), 0, 0, "a running broker (default $PT2BOX_SOCKET, else a private one)"},
@@ -239,7 +240,7 @@ pb_status cmd_options_parse(enum cmd_verb v, int argc, char **argv, struct cmd_o
 {
 	const char *env = getenv("PT2BOX_SOCKET");
 
-	*ret = (struct cmd_options){.runners = 1, .clients = 1, .repeat = 1, .device = -1};
+	*ret = (struct cmd_options){.runners = 1, .clients = 1, .repeat = 1, .device = -1, .seed = -1};
 	if (env && *env)
 		ret->socket = env;
 	if (v == CMD_BATCH) {

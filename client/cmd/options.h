@@ -28,6 +28,7 @@ struct cmd_options {
 	uint32_t runs; /* 0: as many as say something */
 	int32_t device;
 	int64_t deadline_ms, load_deadline_ms;
+	int64_t seed; /* -1: none */
 	uint64_t memory_bytes;
 };
 

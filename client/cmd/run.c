@@ -23,15 +23,17 @@ static pb_status run_model(const struct cmd_options *o, struct pt2box_model *m, 
 			   struct outputs *out, struct pt2box_error *err)
 {
 	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
+	uint64_t seed = (uint64_t)o->seed;
 	pb_status st = PT2BOX_OK;
 
 	opt.retries = o->retries;
+	opt.seed = o->seed < 0 ? NULL : &seed;
 	out->n = pt2box_model_n_outputs(m);
 	out->t = calloc(out->n + 1, sizeof(*out->t));
 	if (!out->t)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "out of memory");
 	cmd_progress_start("running");
-	for (uint32_t i = 0; i < o->repeat && !st; i++) {
+	for (uint32_t i = 0; i < o->repeat && !st; i++, seed++) {
 		outputs_drop(out);
 		st = pt2box_run(m, in->t, in->n, &opt, out->t, err);
 	}

@@ -24,12 +24,10 @@ static struct run_object *self_of(PyObject *self)
 static PyObject *start(struct model_object *m, struct inputs *in, bool flat)
 {
 	struct run_object *r = self_of(PyType_GenericAlloc(run_type, 0));
-	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
+	const struct pt2box_run_options opt = model_run_options(m);
 	struct pt2box_error err;
 	enum pt2box_status st = PT2BOX_NO_MEMORY;
 
-	opt.deadline_ms = m->deadline_ms;
-	opt.retries = m->retries;
 	if (r) {
 		Py_BEGIN_ALLOW_THREADS st =
 			pt2box_run_start(m->m, in->tensor, in->n, &opt, &r->run, &err);

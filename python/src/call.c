@@ -136,16 +136,13 @@ static int interrupted(void *arg)
 }
 
 /* true: @out holds n_out tensors. */
-static bool run_tensors(struct model_object *m, struct inputs *in, int64_t deadline_ms,
-			uint32_t retries, struct pt2box_tensor **out)
+static bool run_tensors(struct model_object *m, struct inputs *in, struct pt2box_run_options opt,
+			struct pt2box_tensor **out)
 {
-	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
 	struct pt2box_error err;
 	enum pt2box_status st;
 	PyThreadState *ts;
 
-	opt.deadline_ms = deadline_ms;
-	opt.retries = retries;
 	opt.interrupted = interrupted;
 	opt.arg = &ts;
 	ts = PyEval_SaveThread();
@@ -160,8 +157,8 @@ static bool run_tensors(struct model_object *m, struct inputs *in, int64_t deadl
 	return false;
 }
 
-static bool run_objects(struct model_object *m, struct inputs *in, int64_t deadline_ms,
-			uint32_t retries, enum outputs kind, PyObject **ret)
+static bool run_objects(struct model_object *m, struct inputs *in, struct pt2box_run_options opt,
+			enum outputs kind, PyObject **ret)
 {
 	struct pt2box_tensor *few[FEW],
 		**out = m->n_out <= FEW ? few : malloc(m->n_out * sizeof(*out));
@@ -171,7 +168,7 @@ static bool run_objects(struct model_object *m, struct inputs *in, int64_t deadl
 		PyErr_NoMemory();
 		return false;
 	}
-	ok = run_tensors(m, in, deadline_ms, retries, out) && inputs_write_back(in) &&
+	ok = run_tensors(m, in, opt, out) && inputs_write_back(in) &&
 	     outputs_make(out, m->n_out, in->leaf, in->n, kind, m->copy_outputs, ret);
 	if (out != few)
 		free(out);
@@ -189,15 +186,15 @@ static PyObject *to_list(PyObject **o, size_t n)
 }
 
 /* @tree NULL: a list */
-static PyObject *run_all(struct model_object *m, struct inputs *in, int64_t deadline_ms,
-			 uint32_t retries, enum outputs kind, const struct tree *tree)
+static PyObject *run_all(struct model_object *m, struct inputs *in, struct pt2box_run_options opt,
+			 enum outputs kind, const struct tree *tree)
 {
 	PyObject *few[FEW], **o = m->n_out <= FEW ? few : malloc(m->n_out * sizeof(*o)),
 			    *ret = NULL;
 
 	if (!o)
 		return PyErr_NoMemory();
-	if (run_objects(m, in, deadline_ms, retries, kind, o)) {
+	if (run_objects(m, in, opt, kind, o)) {
 		ret = tree ? tree_unflatten(tree, o) : to_list(o, m->n_out);
 		for (size_t i = 0; i < m->n_out; i++)
 			Py_DECREF(o[i]);
@@ -216,7 +213,7 @@ PyObject *model_call(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!model_enter(m))
 		return NULL;
 	if (inputs_from_call(&in, m, args, kwargs))
-		ret = run_all(m, &in, m->deadline_ms, m->retries, m->outputs, m->out_tree);
+		ret = run_all(m, &in, model_run_options(m), m->outputs, m->out_tree);
 	inputs_deinit(&in);
 	model_leave(m);
 	return ret;
@@ -226,8 +223,8 @@ PyObject *model_call(PyObject *self, PyObject *args, PyObject *kwargs)
 
 struct flat {
 	PyObject *inputs;
-	long long deadline_ms;
-	unsigned retries;
+	struct pt2box_run_options opt; /* points to @seed: not to be copied with it */
+	uint64_t seed;
 	enum outputs outputs;
 };
 
@@ -250,15 +247,23 @@ static long long to_ms(PyObject *seconds)
 
 static bool parse_flat(struct model_object *m, PyObject *args, PyObject *kwargs, struct flat *f)
 {
-	static char *names[] = {"inputs", "deadline", "retries", "outputs", NULL};
-	PyObject *deadline = Py_None, *retries = Py_None;
+	static char *names[] = {"inputs", "deadline", "retries", "outputs", "seed", NULL};
+	PyObject *deadline = Py_None, *retries = Py_None, *seed = Py_None;
 	const char *outputs = NULL;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOz", names, &f->inputs, &deadline,
-					 &retries, &outputs))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOzO", names, &f->inputs, &deadline,
+					 &retries, &outputs, &seed))
 		return false;
-	f->deadline_ms = deadline == Py_None ? m->deadline_ms : to_ms(deadline);
-	f->retries = retries == Py_None ? m->retries : (unsigned)PyLong_AsUnsignedLong(retries);
+	f->opt = model_run_options(m);
+	if (deadline != Py_None)
+		f->opt.deadline_ms = to_ms(deadline);
+	if (retries != Py_None)
+		f->opt.retries = (unsigned)PyLong_AsUnsignedLong(retries);
+	if (seed != Py_None) {
+		/* As torch.manual_seed() has it: negative ones count from 2^64 down. */
+		f->seed = PyLong_AsUnsignedLongLongMask(seed);
+		f->opt.seed = &f->seed;
+	}
 	f->outputs = m->outputs;
 	return !PyErr_Occurred() && (!outputs || outputs_parse(outputs, &f->outputs));
 }
@@ -273,7 +278,7 @@ PyObject *model_run(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!parse_flat(m, args, kwargs, &f) || !model_enter(m))
 		return NULL;
 	if (inputs_from_list(&in, m, f.inputs))
-		ret = run_all(m, &in, f.deadline_ms, f.retries, f.outputs, NULL);
+		ret = run_all(m, &in, f.opt, f.outputs, NULL);
 	inputs_deinit(&in);
 	model_leave(m);
 	return ret;
@@ -317,7 +322,7 @@ PyObject *model_boxed_run(PyObject *self, PyObject *args, PyObject *kwargs)
 			if (in.leaf[i].is_torch)
 				kind = OUTPUTS_TORCH;
 		if (move_unshared(m, &in))
-			ret = run_all(m, &in, f.deadline_ms, f.retries, kind, NULL);
+			ret = run_all(m, &in, f.opt, kind, NULL);
 	}
 	inputs_deinit(&in);
 	model_leave(m);

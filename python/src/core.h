@@ -194,6 +194,8 @@ extern PyTypeObject *model_type;
 int model_type_init(PyObject *module);
 bool model_enter(struct model_object *o);
 void model_leave(struct model_object *o);
+/* What a call without options of its own runs with. */
+struct pt2box_run_options model_run_options(const struct model_object *o);
 
 /* ---- call.c ---- */
 PyObject *model_call(PyObject *self, PyObject *args, PyObject *kwargs);

@@ -168,6 +168,15 @@ static void model_dealloc(PyObject *self)
 
 /* ---- options and spec ---- */
 
+struct pt2box_run_options model_run_options(const struct model_object *o)
+{
+	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
+
+	opt.deadline_ms = o->deadline_ms;
+	opt.retries = o->retries;
+	return opt;
+}
+
 /* _configure(deadline_ms, retries, outputs, copy_outputs) */
 static PyObject *model_configure(PyObject *self, PyObject *args)
 {
@@ -325,7 +334,7 @@ static PyObject *get_closed(PyObject *self, void *unused)
 
 static PyMethodDef methods[] = {
 	{"run", WITH_KEYWORDS(model_run),
-	 "run(inputs, *, deadline=None, retries=None, outputs=None) -> list\n\nFlat tensors in "
+	 "run(inputs, *, deadline=None, retries=None, outputs=None, seed=None) -> list\n\nFlat tensors in "
 	 "and out."},
 	{"boxed_run", WITH_KEYWORDS(model_boxed_run), NULL},
 	{"_start", WITH_KEYWORDS(model_start), NULL},

@@ -142,6 +142,40 @@ static void test_older_options(void **state)
 	fake_close(&f);
 }
 
+/* A seed goes with the run, also when it is repeated with a larger window; without one nothing is said. */
+static void test_seed(void **state)
+{
+	struct pt2box_run_options o = PT2BOX_RUN_OPTIONS_INIT;
+	const struct pb_lane_request *q;
+	const uint64_t seed = UINT64_MAX;
+	struct pt2box_tensor *t;
+	struct pb_run r;
+	pb_status st;
+
+	(void)state;
+	fake_connect(&f);
+	fake_model(&f, 1, 0, 65536, 1 << 20);
+	t = in_lane();
+	for (int with = 0; with < 2; with++) {
+		o.seed = with ? &seed : NULL;
+		assert_int_equal(pb_run_init(&r, f.m, &t, 1, &o, NULL), PT2BOX_OK);
+		assert_int_equal(pb_run_begin(&r, true, NULL), PT2BOX_OK);
+		q = fake_claim(&f);
+		assert_int_equal(q->seeded, with);
+		assert_true(q->seed == (with ? seed : 0));
+		fake_reply(&f, &(struct pb_lane_reply){.status = PT2BOX_WINDOW, .needed_bytes = q->window_bytes + 1});
+		assert_false(pb_run_step(&r, NULL, &st, NULL));
+		q = fake_claim(&f);
+		assert_int_not_equal(q->fetch, 0);
+		assert_int_equal(q->seeded, with);
+		fake_reply(&f, &(struct pb_lane_reply){.status = PT2BOX_OK});
+		assert_true(pb_run_step(&r, NULL, &st, NULL));
+		assert_int_equal(st, PT2BOX_OK);
+	}
+	pt2box_tensor_free(t);
+	fake_close(&f);
+}
+
 /* ---- boxed ---- */
 
 static void *look_and_answer(void *used)
@@ -209,7 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CHECK_TEST(test_interrupted),	CHECK_TEST(test_interrupted_without_slot),
-		CHECK_TEST(test_older_options), CHECK_TEST(test_boxed),
+		CHECK_TEST(test_older_options), CHECK_TEST(test_seed), CHECK_TEST(test_boxed),
 		CHECK_TEST(test_boxed_fails),
 	};
 

@@ -57,6 +57,8 @@ static void assert_same_request(const struct pb_lane_request *a, const struct pb
 	assert_int_equal(a->window_segment, b->window_segment);
 	assert_true(a->window_offset == b->window_offset && a->window_bytes == b->window_bytes);
 	assert_int_equal(a->fetch, b->fetch);
+	assert_int_equal(a->seeded, b->seeded);
+	assert_true(a->seed == b->seed);
 	assert_int_equal(a->n_inputs, b->n_inputs);
 	for (uint32_t i = 0; i < a->n_inputs; i++)
 		assert_same_tensor(&a->inputs[i], &b->inputs[i]);
@@ -139,10 +141,19 @@ static void test_limits_of_numbers(void **state)
 				  .needed_bytes = (uint64_t)1 << 40, .run_ns = UINT64_MAX};
 	const struct pb_lane_request *q;
 	const struct pb_lane_reply *p;
+	uint32_t len;
 
 	(void)state;
 	assert_int_equal(PT2BOX_OK, decode_request(buf, pb_lane_encode_request(&r, buf, sizeof(buf)), &q));
 	assert_same_request(&r, q);
+	r.seeded = true;
+	r.seed = UINT64_MAX;
+	assert_int_equal(PT2BOX_OK, decode_request(buf, pb_lane_encode_request(&r, buf, sizeof(buf)), &q));
+	assert_same_request(&r, q);
+	len = pb_lane_encode_request(&r, buf, sizeof(buf));
+	buf[0]--; /* says that there is no seed, and there it is */
+	assert_int_equal(PT2BOX_PROTOCOL, decode_request(buf, len, &q));
+	r.seeded = false;
 	memset(y.text, 'x', sizeof(y.text) - 1);
 	assert_int_equal(PT2BOX_OK, decode_reply(buf, pb_lane_encode_reply(&y, buf, sizeof(buf)), &p));
 	assert_same_reply(&y, p);
@@ -214,7 +225,7 @@ static void test_slots_are_large_enough(void **state)
 		const uint32_t n_in = counts[c][0], n_out = counts[c][1];
 		struct pb_lane_tensor *t = calloc(n_in + n_out + 1, sizeof(*t));
 		struct pb_lane_written *w = calloc(n_in + 1, sizeof(*w));
-		struct pb_lane_request q = {UINT32_MAX, INT64_MAX, INT64_MAX, UINT32_MAX, n_in, t};
+		struct pb_lane_request q = {UINT32_MAX, INT64_MAX, INT64_MAX, UINT32_MAX, n_in, t, true, UINT64_MAX};
 		struct pb_lane_reply p = {255, 255, 63, (uint64_t)1 << 40, UINT64_MAX, "", n_out, t, n_in, w};
 
 		assert_true(t && w);
