@@ -12,6 +12,7 @@
 
 #include "runtime/ops/gemm.h"
 #include "runtime/ops/layout.h"
+#include "runtime/proxy.h"
 #include "runtime/tensor.h"
 
 struct axis {
@@ -365,26 +366,74 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_histogram_bin_ct(AtenTensorHandle self
 	return 0;
 }
 
+/* Dimensions and points of @self, for @n_bins dimensions of bins. */
+static int set_points(struct histogram *h, const struct pb_rt_tensor *self, int64_t n_bins)
+{
+	if (self->ndim < 2)
+		return pb_rt_fail(
+			"torch.histogramdd: input tensor should have at least 2 dimensions, "
+			"but got %s",
+			PB_SHAPE(self));
+	h->dims = self->sizes[self->ndim - 1];
+	if (n_bins != h->dims)
+		return pb_rt_fail("torch.histogramdd: expected %lld sequences of bin edges for a "
+				  "%lld-dimensional histogram but got %lld",
+				  (long long)h->dims, (long long)h->dims, (long long)n_bins);
+	h->points = h->dims ? self->numel / h->dims : 0;
+	if (h->dims < 1 || h->dims > PB_RT_MAX_DIMS)
+		return pb_rt_fail("torch.histogramdd: %lld dimensions are not supported",
+				  (long long)h->dims);
+	return 0;
+}
+
+static int copy_edges(const struct histogram *h, struct pb_rt_tensor **ret, uint32_t n_ret)
+{
+	if (n_ret != h->dims)
+		return pb_rt_fail("torch.histogramdd: %u results for %lld dimensions", n_ret, (long long)h->dims);
+	for (int64_t d = 0; d < h->dims; d++) {
+		ret[d] = pb_rt_empty(h->x->dtype, 1, (int64_t[]){h->axes[d].bins + 1}, NULL);
+		if (!ret[d])
+			return 1;
+		memcpy(pb_rt_data(ret[d]), h->axes[d].edges,
+		       (size_t)(h->axes[d].bins + 1) * pb_rt_dtype_size(h->x->dtype));
+	}
+	return 0;
+}
+
+int pb_op_histogramdd_bin_edges(const struct pb_proxy_call *c)
+{
+	struct histogram h = {.op = "torch.histogramdd", .exact = true};
+	const struct pb_rt_tensor *self = pb_arg(c, 0);
+	struct pb_rt_tensor *x;
+	int rc;
+
+	if (self->ndim >= 2 && c->args[1].count != self->sizes[self->ndim - 1])
+		return pb_rt_fail("histogramdd: The size of bins must be equal to the innermost dimension of the input.");
+	if (check_dtype("histogramdd", self) || set_points(&h, self, c->args[1].count) ||
+	    check_weight(&h, self, pb_arg(c, 3)))
+		return 1;
+	x = pb_rt_contiguous(self);
+	h.x = x;
+	h.axes = pb_rt_scratch((size_t)h.dims * sizeof(*h.axes));
+	if (h.axes)
+		memset(h.axes, 0, (size_t)h.dims * sizeof(*h.axes));
+	rc = !x || !h.axes ||
+	     set_axes(&h, c->args[1].v.ints, pb_arg_given(c, 2) ? c->args[2].v.floats : NULL,
+		      pb_arg_given(c, 2) ? c->args[2].count : 0) ||
+	     copy_edges(&h, c->ret, c->n_ret);
+	axes_free(&h);
+	pb_rt_delete(x);
+	return rc;
+}
+
 AOTI_EXPORT AOTITorchError aoti_torch_cpu__histogramdd_from_bin_cts(
 	AtenTensorHandle self, const int64_t *bins, int64_t bins_len_, const double **range,
 	int64_t range_len_, AtenTensorHandle *weight, int32_t density, AtenTensorHandle *ret0)
 {
 	struct histogram h = {.op = "torch.histogramdd", .exact = true};
 
-	if (self->ndim < 2)
-		return pb_rt_fail(
-			"torch.histogramdd: input tensor should have at least 2 dimensions, "
-			"but got %s",
-			PB_SHAPE(self));
-	h.dims = self->sizes[self->ndim - 1];
-	if (bins_len_ != h.dims)
-		return pb_rt_fail("torch.histogramdd: expected %lld sequences of bin edges for a "
-				  "%lld-dimensional histogram but got %lld",
-				  (long long)h.dims, (long long)h.dims, (long long)bins_len_);
-	h.points = h.dims ? self->numel / h.dims : 0;
-	if (h.dims < 1 || h.dims > PB_RT_MAX_DIMS)
-		return pb_rt_fail("torch.histogramdd: %lld dimensions are not supported",
-				  (long long)h.dims);
+	if (set_points(&h, self, bins_len_))
+		return 1;
 	return with_weight(&h, self, weight ? *weight : NULL, bins, range ? *range : NULL,
 			   range ? range_len_ : 0, density != 0, ret0, NULL);
 }

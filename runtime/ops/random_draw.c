@@ -77,6 +77,16 @@ static double draw_normal(const struct pb_draw *d)
 	return r * cos(theta) * d->to + d->from;
 }
 
+double pb_draw_uniform01(void)
+{
+	return uniform_double(0, 1);
+}
+
+double pb_draw_normal01(void)
+{
+	return draw_normal(&(struct pb_draw){.kind = PB_DRAW_NORMAL, .from = 0, .to = 1});
+}
+
 /* -log1p(-u) and not -log(u): u may be 0, but never 1. */
 static double draw_exponential(const struct pb_draw *d)
 {

@@ -20,6 +20,9 @@ struct pb_draw {
 	double from, to; /* also mean and standard deviation */
 };
 
+/* One number in [0, 1), one of the standard normal distribution. */
+double pb_draw_uniform01(void);
+double pb_draw_normal01(void);
 /* In the order of the memory of @t. */
 int pb_draw_fill(struct pb_rt_tensor *t, const struct pb_draw *d);
 /* The same with probabilities from @p, which has the shape of @t and is float32 or float64. */

@@ -7,15 +7,9 @@
 #include <string.h>
 
 #include "runtime/ops/layout.h"
+#include "runtime/ops/random_draw.h"
 #include "runtime/ops/sort.h"
 #include "runtime/proxy.h"
-#include "runtime/random.h"
-
-/* In [0, 1), of 53 random bits. */
-static double uniform(void)
-{
-	return (double)(pb_rt_random64() & ((1ull << 53) - 1)) * 0x1p-53;
-}
 
 /* ---- multinomial ---- */
 
@@ -85,7 +79,7 @@ static int with_replacement(const struct pb_rt_tensor *w, int64_t n_samples, str
 	for (int64_t r = 0; !rc && r < rows; r++) {
 		rc = cumulative(w, (char *)pb_rt_data(w) + (size_t)(r * n) * pb_rt_dtype_size(w->dtype), n, cum);
 		for (int64_t i = 0; !rc && i < n_samples; i++)
-			((int64_t *)pb_rt_data(out))[r * n_samples + i] = find(cum, n, uniform());
+			((int64_t *)pb_rt_data(out))[r * n_samples + i] = find(cum, n, pb_draw_uniform01());
 	}
 	pb_rt_scratch_free(cum);
 	return rc;
@@ -128,7 +122,7 @@ static struct pb_rt_tensor *race(const struct pb_rt_tensor *p, int32_t dtype)
 		return NULL;
 	}
 	for (int64_t i = 0; q && i < q->numel; i++) {
-		const double e = -log1p(-uniform());
+		const double e = -log1p(-pb_draw_uniform01());
 
 		if (dtype == PB_RT_F64)
 			((double *)pb_rt_data(q))[i] /= e;
@@ -178,7 +172,7 @@ static double poisson_large(double rate)
 	const double inv_alpha = 1.1239 + 1.1328 / (b - 3.4), vr = 0.9277 - 3.6224 / (b - 2);
 
 	for (;;) {
-		const double u = uniform() - 0.5, v = uniform(), us = 0.5 - fabs(u);
+		const double u = pb_draw_uniform01() - 0.5, v = pb_draw_uniform01(), us = 0.5 - fabs(u);
 		const double k = floor((2 * a / us + b) * u + rate + 0.43);
 
 		if (us >= 0.07 && v <= vr)
@@ -197,7 +191,7 @@ static double poisson_small(double rate)
 	int64_t k = 0;
 
 	for (;;) {
-		product *= uniform();
+		product *= pb_draw_uniform01();
 		if (!(product > limit))
 			return (double)k;
 		k++;

@@ -248,15 +248,48 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_kthvalue(AtenTensorHandle self, int64_
 	return finish_one(&l, rc, d, keepdim, ret0, ret1);
 }
 
-/* The last item of the first longest run. */
-static const struct pb_item *longest_run(const struct pb_item *v, int64_t n)
+static int64_t count_nan(const struct pb_item *v, int64_t n, int32_t dtype)
+{
+	const uint64_t nan = pb_nan_key(dtype);
+	int64_t c = 0;
+
+	for (int64_t i = 0; i < n && pb_is_float(dtype); i++)
+		c += v[i].key == nan;
+	return c;
+}
+
+/*
+ * PyTorch sorts by "<", which NaN breaks: up to 16 elements are std::sort's insertions, and the same comparisons give the same
+ * order. Of longer lines its answer is an accident of where NaN lies; here NaN is last, and no mode unless all are.
+ */
+static void sort_for_mode(struct pb_item *v, int64_t n, bool nan, uint64_t nan_key)
+{
+	if (!nan || n > 16) {
+		pb_std_sort(v, v + n);
+		return;
+	}
+	for (int64_t i = 1; i < n; i++) {
+		const struct pb_item value = v[i];
+		const bool first = value.key < v[0].key && v[0].key != nan_key;
+		int64_t k = i;
+
+		while (k > 0 && (first || (value.key < v[k - 1].key && v[k - 1].key != nan_key))) {
+			v[k] = v[k - 1];
+			k--;
+		}
+		v[k] = value;
+	}
+}
+
+/* The last item of the first longest run; NaN equals nothing. */
+static const struct pb_item *longest_run(const struct pb_item *v, int64_t n, bool nan, uint64_t nan_key)
 {
 	const struct pb_item *best = v;
 	int64_t run = 0, longest = 0;
 
 	for (int64_t i = 0; i < n; i++) {
 		run++;
-		if (i < n - 1 && v[i].key == v[i + 1].key)
+		if (i < n - 1 && v[i].key == v[i + 1].key && !(nan && v[i].key == nan_key))
 			continue;
 		if (run > longest) {
 			longest = run;
@@ -272,6 +305,7 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_mode(AtenTensorHandle self, int64_t di
 {
 	struct lines l = {.items = NULL};
 	int d, rc;
+	bool nan;
 
 	if (pb_wrap_dim(dim, self->ndim, &d))
 		return 1;
@@ -283,23 +317,14 @@ AOTI_EXPORT AOTITorchError aoti_torch_cpu_mode(AtenTensorHandle self, int64_t di
 	rc = lines_init(&l, self, d);
 	for (; !rc && self->numel && l.w.left; pb_walk_next(&l.w)) {
 		line_items(&l, false);
-		pb_std_sort(l.items, l.items + l.n);
-		line_results(&l, longest_run(l.items, l.n), 1);
+		nan = count_nan(l.items, l.n, self->dtype) > 0;
+		sort_for_mode(l.items, l.n, nan, pb_nan_key(self->dtype));
+		line_results(&l, longest_run(l.items, l.n, nan, pb_nan_key(self->dtype)), 1);
 	}
 	return finish_one(&l, rc, d, keepdim, ret0, ret1);
 }
 
 /* ---- median of everything ---- */
-
-static int64_t count_nan(const struct pb_item *v, int64_t n, int32_t dtype)
-{
-	const uint64_t nan = pb_nan_key(dtype);
-	int64_t c = 0;
-
-	for (int64_t i = 0; i < n && pb_is_float(dtype); i++)
-		c += v[i].key == nan;
-	return c;
-}
 
 static int median(const struct pb_rt_tensor *self, bool ignore_nan, AtenTensorHandle *ret0)
 {

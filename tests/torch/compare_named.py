@@ -200,7 +200,7 @@ def _(op):
 @case(A.mode.default)
 def _(op):
     shape = [R.randint(1, 5) for _ in range(R.randint(1, 3))]
-    return (numbers(shape, R.choice(INTS)), R.randint(-len(shape), len(shape) - 1), R.random() < 0.5), {}
+    return (numbers(shape), R.randint(-len(shape), len(shape) - 1), R.random() < 0.5), {}
 
 
 @case(A.kthvalue.default)
@@ -251,6 +251,60 @@ def _(op):
     return (layout(torch.rand(3, 4) * R.choice([2, 15, 500])),), {}
 
 
+@case(A._standard_gamma.default)
+def _(op):
+    t = torch.rand(*batch(), 5, dtype=R.choice(REAL + [torch.float16, torch.bfloat16])) * R.choice([1, 1, 4, 300])
+    if R.random() < 0.2:
+        t = t * (torch.rand(t.shape) < 0.5)
+    return (layout(t, overlap=False),), {}
+
+
+@case(A._sample_dirichlet.default)
+def _(op):
+    return (layout(torch.rand(*batch(), R.randint(1, 6), dtype=R.choice(REAL)) * R.choice([0.1, 1, 30]) + 1e-3, overlap=False),), {}
+
+
+@case(A.binomial.default)
+def _(op):
+    shape, dtype = [*batch(), 4], R.choice(REAL + [torch.bfloat16])
+    n = torch.randint(0, R.choice([3, 40, 500]), shape).to(dtype)
+    p = torch.rand(shape[R.randint(0, len(shape)):], dtype=torch.float64) * 1.2 - 0.1
+    if R.random() < 0.1:
+        p = p * float("nan")
+    return (layout(n, overlap=False), layout(p.to(dtype), overlap=False)), {}
+
+
+@case(torch.ops.prims.normal.default)
+def _(op):
+    return (shape_of(3),), {"mean": R.choice([0, 1.5]), "std": R.choice([1, 2.5, -1.0]), "dtype": R.choice(REAL),
+                            "device": torch.device("cpu"), "requires_grad": False}
+
+
+def shape_of(most):
+    return [R.randint(0 if R.random() < 0.05 else 1, 5) for _ in range(R.randint(0, most))]
+
+
+@case(A._histogramdd_bin_edges.default)
+def _(op):
+    d = R.randint(1, 3)
+    t = numbers([*shape_of(1), R.randint(1, 6), d], R.choice(REAL))
+    t = torch.where(t.isfinite(), t, torch.zeros_like(t))
+    bins = [R.randint(0 if R.random() < 0.05 else 1, 5) for _ in range(d + (R.random() < 0.05))]
+    return (t, bins), {"range": [-1.0, 2.0] * d} if R.random() < 0.4 else {}
+
+
+@case(A._upsample_bilinear2d_aa.default, A._upsample_bicubic2d_aa.default)
+def _(op):
+    s = [R.randint(1, 2), R.randint(1, 3), R.randint(1, 12), R.randint(1, 12)]
+    dtype = R.choice(REAL + [torch.float32, torch.uint8, torch.bfloat16])
+    x = torch.randint(0, 256, s, dtype=dtype) if dtype == torch.uint8 else torch.randn(s).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if R.random() < 0.4 else layout(x, overlap=False) if R.random() < 0.3 else x
+    size, align = [R.randint(1, 14), R.randint(0 if R.random() < 0.05 else 1, 14)], R.random() < 0.4
+    # A scale that leads past the image's end leaves weights that sum to nearly nothing.
+    scales = [None, None] if R.random() < 0.7 else [max(o, 1) / i + 0.01 for o, i in zip(size, s[2:])]
+    return (x, size, align, *scales), {}
+
+
 # ---- calling ----
 
 def flat_out(r):
@@ -275,8 +329,11 @@ def node_of(op, args, kwargs, n_out):
     from torch._export.serde.serialize import _dataclass_to_dict
     inputs = [_dataclass_to_dict(i) for i in serializer().serialize_inputs(op, args, kwargs)]
     target = op.name()
+    outputs = [{"as_tensor": {"name": "o"}}] * n_out
+    if str(op._schema.returns[0].type) == "List[Tensor]":
+        outputs = [{"as_tensors": [{"name": "o"}] * n_out}]
     return json.dumps({"nodes": [{"name": "b", "node": {
-        "target": target, "inputs": inputs, "outputs": [{"as_tensor": {"name": "o"}}] * n_out, "metadata": {}}}]})
+        "target": target, "inputs": inputs, "outputs": outputs, "metadata": {}}}]})
 
 
 def slots(args, kwargs, op):
@@ -387,7 +444,7 @@ def main():
                 want, error = flat_out(op(*args, **kwargs)), ""
             except Exception as e:
                 want, error = None, str(e).split("\n")[0]
-            n_out = len(op._schema.returns)
+            n_out = len(op._schema.returns) if want is None else len(want)
             got, message = ours.call(op, args, kwargs, n_out, round_)
             calls += 1
             if "view size is not compatible" in error:  # PyTorch's own fault with some strides
