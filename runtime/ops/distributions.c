@@ -234,7 +234,7 @@ int pb_op_normal(const struct pb_proxy_call *c)
 	if (!pb_is_float(dtype))
 		return pb_not_implemented("normal_kernel_cpu", dtype);
 	if (d.to < 0)
-		return pb_rt_fail("expected non-negative standard deviation, but got std=%g", d.to);
+		return pb_rt_fail("expected non-negative standard deviation, but got std=%.1f", d.to);
 	if (c->args[0].count > PB_RT_MAX_DIMS)
 		return pb_rt_fail("normal: more than %d dimensions", PB_RT_MAX_DIMS);
 	c->ret[0] = pb_rt_empty(dtype, c->args[0].count, c->args[0].v.ints, NULL);

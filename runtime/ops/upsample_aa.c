@@ -17,17 +17,6 @@ static double linear(double x)
 	return x < 1 ? 1 - x : 0;
 }
 
-/* Keys' kernel with a = -0.5. */
-static double cubic(double x)
-{
-	const double a = -0.5;
-
-	x = fabs(x);
-	if (x < 1)
-		return ((a + 2) * x - (a + 3)) * x * x + 1;
-	return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
 /* Of each output along one dimension: which inputs, how many, with what weights. */
 struct taps {
 	int64_t n_out, most;
@@ -253,9 +242,4 @@ static int upsample(const struct pb_proxy_call *c, filter_fn *filter, int taps)
 int pb_op_upsample_bilinear2d_aa(const struct pb_proxy_call *c)
 {
 	return upsample(c, linear, 2);
-}
-
-int pb_op_upsample_bicubic2d_aa(const struct pb_proxy_call *c)
-{
-	return upsample(c, cubic, 4);
 }
