@@ -11,6 +11,7 @@ libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 libexecdir ?= $(prefix)/libexec
 mandir ?= $(prefix)/share/man
+unitdir ?= $(prefix)/lib/systemd/system
 PRIVATE := $(libexecdir)/pt2box
 
 ifeq ($(origin CC),default)
@@ -104,7 +105,7 @@ all: ready ## build every program and library into build/
 	@$(SUBMAKE) programs
 
 .PHONY: programs tests-build tests-objects fuzz-build python
-programs: $(PROGRAMS) $(LIBRARIES) $(PYTHON_HOST) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc
+programs: $(PROGRAMS) $(LIBRARIES) $(PYTHON_HOST) $(B)/pt2boxd $(B)/libpt2box.so.$(SOMAJOR) $(B)/pt2box.pc $(B)/pt2boxd.service
 tests-build: programs $(PLUGINS) $(if $(san)$(fuzz),,$(PYTHON_PARTS)) $(UNIT) $(INTEG) $(FUZZ) $(TOOLS) $(HOSTILE) $(B)/host/docgen
 tests-objects: $(call obj,$(UNIT_SRC) $(INTEG_SRC) $(FUZZ_SRC) $(TOOLS_SRC) $(BENCHES_SRC) $(TESTLIB))
 fuzz-build: $(FUZZ)
@@ -229,6 +230,9 @@ $(B)/pt2boxd: $(B)/libexec/pt2boxd
 $(B)/pt2box.pc: client/pt2box.pc.in $(B)/places
 	@mkdir -p $(@D)
 	sed -e 's|@prefix@|$(prefix)|;s|@libdir@|$(libdir)|;s|@includedir@|$(includedir)|;s|@version@|$(VERSION)|' $< > $@
+$(B)/pt2boxd.service: broker/pt2boxd.service.in $(B)/places
+	@mkdir -p $(@D)
+	sed -e 's|@private@|$(PRIVATE)|' $< > $@
 
 # ---- the Python package ---------------------------------------------------------------------------------------------
 
@@ -326,7 +330,7 @@ bench: ready ## print the figures of the README as ratios in one run
 docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md and docs/OPS.md
 	@tools/check-docs.sh $(B) --write
 install: all ## honours DESTDIR and prefix
-	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE)/python $(DESTDIR)$(mandir)/man1
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE)/python $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(unitdir)
 	install -m755 $(B)/pt2box $(DESTDIR)$(bindir)/
 	install -m755 $(B)/libexec/pt2boxd $(B)/libexec/pt2box-worker $(B)/libexec/pt2box-intake $(B)/libexec/pt2box-ops $(DESTDIR)$(PRIVATE)/
 	install -m644 $(B)/libexec/libtorch_cpu.so $(DESTDIR)$(PRIVATE)/
@@ -339,11 +343,13 @@ install: all ## honours DESTDIR and prefix
 	install -m644 include/pt2box.h include/pt2box_op.h $(DESTDIR)$(includedir)/
 	install -m644 $(B)/pt2box.pc $(DESTDIR)$(libdir)/pkgconfig/
 	install -m644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1/
+	install -m644 $(B)/pt2boxd.service broker/pt2boxd.socket $(DESTDIR)$(unitdir)/
 	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || :
 uninstall: ## what install put there, with the same DESTDIR and prefix
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,pt2box pt2boxd) $(DESTDIR)$(includedir)/pt2box.h $(DESTDIR)$(includedir)/pt2box_op.h $(DESTDIR)$(libdir)/pkgconfig/pt2box.pc
 	rm -f $(DESTDIR)$(libdir)/libpt2box.a $(addprefix $(DESTDIR)$(libdir)/libpt2box.so,.$(VERSION) .$(SOMAJOR)) $(DESTDIR)$(libdir)/libpt2box.so
 	rm -f $(addprefix $(DESTDIR)$(mandir)/man1/,$(notdir $(wildcard docs/*.1)))
+	rm -f $(addprefix $(DESTDIR)$(unitdir)/,pt2boxd.service pt2boxd.socket)
 	rm -rf $(DESTDIR)$(PRIVATE)
 compile_commands: ## compile_commands.json for editors
 	@tools/compile-commands.sh

@@ -42,6 +42,7 @@
 #define PB_LANE_BYTES_PER_CLIENT (64ull << 30)
 #define PB_CONSTANTS_BYTES_PER_CLIENT (64ull << 30) /* outside the packages */
 #define PB_PACKAGE_BYTES_MAX (16ull << 30)
+#define PB_DOCTORS_MAX 8
 
 #define PB_DEAF_NS 3000000000u /* beyond what lies between the end of a control socket and the news of the death */
 
@@ -268,6 +269,8 @@ struct pb_model_rec {
 	char denied[401];
 	unsigned phase;
 	uint32_t restarts;
+	uint32_t restarts_in_a_row; /* less those that time has forgiven */
+	uint64_t restarted_ns;
 	char *layers; /* report of the template, malloc'd */
 
 	bool copy_inputs, stateful, announced;
@@ -307,6 +310,8 @@ struct pb_client {
 	uint32_t n_models;
 	uint64_t lane_bytes;
 	uint32_t files; /* descriptors that the broker holds, or will hold, for it */
+	uint64_t doctor[PB_DOCTORS_MAX]; /* requests that wait for what this machine can enforce */
+	uint32_t n_doctor;
 	struct pb_model_rec *models;
 };
 
@@ -327,10 +332,12 @@ struct pb_broker {
 	int epoll;
 	bool stop;
 	struct pb_source listener, spawner, signals, parent;
+	const char *listener_name;
 	pid_t spawner_pid;
 	uint32_t next_spawn;
 	char *spawner_layers;
-	char *probe; /* what this machine can enforce: does not change, so it is looked at once */
+	char *probe;  /* what this machine can enforce: does not change, so it is looked at once */
+	bool probing; /* the spawner has been asked */
 	struct pb_client *clients;
 	struct pb_model_rec *orphans; /* models without a client that still end */
 	struct pb_job *jobs;
@@ -363,6 +370,11 @@ void pb_loop_run(struct pb_broker *b);
 void pb_log(const struct pb_broker *b, const char *fmt, ...) PB_PRINTF(2, 3);
 /* Log what @who has written to its standard error, @s; at its end @s leaves the loop. */
 void pb_log_words(struct pb_broker *b, struct pb_source *s, const char *who);
+
+/* ---- listen.c ---- */
+PB_CHECK pb_status pb_listen(const char *path, int *ret_fd, struct pt2box_error *err);
+/* The socket that whoever started this process has handed over; *ret_fd stays as it is if there is none. */
+PB_CHECK pb_status pb_listen_inherited(int *ret_fd, struct pt2box_error *err);
 
 /* ---- client.c ---- */
 PB_CHECK pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err);
@@ -633,6 +645,8 @@ uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now
 
 /* ---- report.c ---- */
 void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request);
+/* From the spawner: who waits for a report is answered. */
+void pb_report_probed(struct pb_broker *b, const struct pb_msg_probed *msg);
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request);
 
 /* ---- spawner.c: a process of its own ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pt2boxd, the broker: options -> listen -> spawner -> drop privileges -> loop -> tear down.
+ * pt2boxd, the broker: options -> listen -> spawner -> drop privileges -> sandbox on -> loop -> tear down.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,10 +16,9 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
@@ -27,6 +26,7 @@
 
 /* Who the broker is once it has dropped root: nobody else on the system. */
 #define BROKER_UID 0x5ffffff0u
+#define TEAR_DOWN_MS 10000
 
 static const char usage[] =
 	"usage: pt2boxd [--socket PATH] [options]\n"
@@ -149,47 +149,6 @@ static const char *default_socket(void)
 	return path;
 }
 
-/* A socket left by a broker that died is taken over; one that somebody answers on is not. */
-static pb_status take_path(const struct sockaddr_un *a, struct pt2box_error *err)
-{
-	PB_CLEANUP(pb_close_fd) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct stat sb;
-
-	if (fd < 0)
-		return pb_error_sys(err, "socket");
-	if (lstat(a->sun_path, &sb) != 0)
-		return PT2BOX_OK;
-	if (!S_ISSOCK(sb.st_mode))
-		return pb_error_set(err, PT2BOX_USAGE, "%s exists and is not a socket", a->sun_path);
-	if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0)
-		return pb_error_set(err, PT2BOX_USAGE, "a broker already listens on %s", a->sun_path);
-	if (unlink(a->sun_path) != 0)
-		return pb_error_sys(err, "%s", a->sun_path);
-	return PT2BOX_OK;
-}
-
-static pb_status listen_on(const char *path, int *ret_fd, struct pt2box_error *err)
-{
-	PB_CLEANUP(pb_close_fd) int fd = -1;
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	pb_status st;
-
-	if (strlen(path) >= sizeof(a.sun_path))
-		return pb_error_set(err, PT2BOX_USAGE, "the socket's path is too long");
-	strcpy(a.sun_path, path);
-	st = take_path(&a, err);
-	if (st)
-		return st;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 64) != 0)
-		return pb_error_sys(err, "%s", path);
-	/* Anybody may connect: what they may do is decided by who they are. */
-	if (geteuid() == 0)
-		chmod(path, 0666);
-	*ret_fd = pb_take_fd(&fd);
-	return PT2BOX_OK;
-}
-
 /* Nothing is left to accept with: taken and closed, it does not wake us again and again. */
 static void turn_away(struct pb_broker *b, int listener)
 {
@@ -247,6 +206,9 @@ static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events
 			die(&b->config, &e);
 		}
 		pb_model_spawn_failed(b, &m->spawn_failed);
+		break;
+	case PB_MSG_probed:
+		pb_report_probed(b, &m->probed);
 		break;
 	case PB_MSG_spawner_layers:
 		free(b->spawner_layers);
@@ -310,9 +272,24 @@ static pb_status watch_parent(struct pb_broker *b, struct pt2box_error *err)
 	return b->parent.fd < 0 ? PT2BOX_OK : pb_loop_add(b, &b->parent, err);
 }
 
+/* Whom it listens to: the socket of the process that started it, or a listener, its own or one that it was given. */
+static pb_status add_clients(struct pb_broker *b, int listener, struct pt2box_error *err)
+{
+	pb_status st;
+
+	if (b->config.embedded_fd >= 0) {
+		fcntl(b->config.embedded_fd, F_SETFD, FD_CLOEXEC);
+		fcntl(b->config.embedded_fd, F_SETFL, O_NONBLOCK);
+		st = pb_client_new(b, b->config.embedded_fd, err);
+		return st ? st : watch_parent(b, err);
+	}
+	b->listener = (struct pb_source){listener, on_connect, NULL};
+	return pb_loop_add(b, &b->listener, err);
+}
+
 static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 {
-	bool embedded = b->config.embedded_fd >= 0;
+	bool embedded = b->config.embedded_fd >= 0, inherited = false;
 	int fd = -1, sock = -1;
 	pb_status st;
 
@@ -320,10 +297,15 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	b->config.libexec = libexec_dir();
 	(void)pb_torch_find(&b->config.torch);
 	(void)pb_python_find(&b->config.python);
-	st = embedded ? PT2BOX_OK : listen_on(b->config.socket_path, &fd, err);
-	/* The spawner keeps the right to take the socket's name away again. */
+	st = embedded ? PT2BOX_OK : pb_listen_inherited(&fd, err);
+	inherited = fd >= 0;
+	if (!st && !embedded && !inherited)
+		st = pb_listen(b->config.socket_path, &fd, err);
+	/* The spawner keeps the right to take the socket's name away again, if we made it. */
 	if (!st)
-		st = pb_spawner_start(&b->config, embedded ? NULL : b->config.socket_path, &sock, &b->spawner_pid, err);
+		st = pb_spawner_start(&b->config, embedded || inherited ? NULL : b->config.socket_path, &sock,
+				      &b->spawner_pid, err);
+	b->listener_name = inherited ? "the socket that it was given" : b->config.socket_path;
 	b->files_max = raise_files();
 	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (!st)
@@ -343,14 +325,9 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 		st = watch_signals(b, err);
 	if (st)
 		return st;
-	if (embedded) {
-		fcntl(b->config.embedded_fd, F_SETFD, FD_CLOEXEC);
-		fcntl(b->config.embedded_fd, F_SETFL, O_NONBLOCK);
-		st = pb_client_new(b, b->config.embedded_fd, err);
-		return st ? st : watch_parent(b, err);
-	}
-	b->listener = (struct pb_source){fd, on_connect, NULL};
-	return pb_loop_add(b, &b->listener, err);
+	st = add_clients(b, fd, err);
+	/* Last: from here on bytes of clients are read. */
+	return st ? st : pb_confine_broker_closed(err);
 }
 
 /* The spawner kills all that it started when its socket closes, takes the listener's name away, and ends. */
@@ -359,7 +336,9 @@ static void tear_down(struct pb_broker *b)
 	while (b->clients)
 		pb_client_close(b, b->clients);
 	pb_loop_remove(b, &b->spawner);
-	waitpid(b->spawner_pid, NULL, 0);
+	/* A process that the kernel does not let die is left to it: nobody waits for ever. */
+	for (int i = 0; i < TEAR_DOWN_MS && waitpid(b->spawner_pid, NULL, WNOHANG) == 0; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 int main(int argc, char **argv)
@@ -378,7 +357,7 @@ int main(int argc, char **argv)
 	if (start(&b, &e))
 		die(&b.config, &e);
 	if (b.config.embedded_fd < 0)
-		fprintf(stderr, "pt2boxd: listening on %s\n", b.config.socket_path);
+		fprintf(stderr, "pt2boxd: listening on %s\n", b.listener_name);
 	pb_loop_run(&b);
 	tear_down(&b);
 	return 0;

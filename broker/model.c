@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 
 #define RESTARTS_MAX 5
+#define RESTART_FORGIVEN_NS 60000000000u /* one for each minute that a template has lived */
 #define ASK_AGAIN_NS 2000000u
 
 struct pb_model_rec *pb_model_find(struct pb_client *c, uint64_t id)
@@ -179,12 +180,16 @@ static void break_model(struct pb_broker *b, struct pb_model_rec *m, const struc
 	pb_sessions_fail(b, m, why);
 }
 
-/* The template of a model that served is gone: load it again, a few times. */
+/* The template of a model that served is gone: load it again, a few times in a row. */
 static void restart(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
+	uint64_t now = pb_now_ns(), forgiven = (now - m->restarted_ns) / RESTART_FORGIVEN_NS;
 
-	if (++m->restarts > RESTARTS_MAX || pb_template_start(b, m, &e))
+	m->restarts_in_a_row -= forgiven < m->restarts_in_a_row ? (uint32_t)forgiven : m->restarts_in_a_row;
+	m->restarted_ns = now;
+	m->restarts++;
+	if (++m->restarts_in_a_row > RESTARTS_MAX || pb_template_start(b, m, &e))
 		break_model(b, m, why);
 }
 

@@ -78,6 +78,15 @@ static void layers_json(FILE *f, const char *report)
 	free(copy);
 }
 
+/* Of this process: does not change, like what it is asked about. */
+static void broker_layers_json(FILE *f)
+{
+	char *text = pb_confine_report_text();
+
+	layers_json(f, text);
+	free(text);
+}
+
 static void cpu_features_json(FILE *f)
 {
 	const char *sep = "";
@@ -119,7 +128,7 @@ static void place_json(FILE *f, const char *what, const char *path, const char *
 	fputc('}', f);
 }
 
-void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request)
+static void doctor(struct pb_broker *b, struct pb_client *c, uint64_t request)
 {
 	char *text = NULL;
 	size_t bytes = 0;
@@ -127,11 +136,10 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 
 	if (!f)
 		return;
-	/* It takes a child with namespaces of its own: milliseconds in which nobody else is served. */
-	if (!b->probe)
-		b->probe = pb_confine_probe_text();
 	fprintf(f, "{\"version\":\"%s\",\"layers\":", PB_VERSION);
 	layers_json(f, b->probe);
+	fputs(",\"broker\":", f);
+	broker_layers_json(f);
 	fputs(",\"spawner\":", f);
 	layers_json(f, b->spawner_layers);
 	fputs(",\"cpu_features\":", f);
@@ -146,6 +154,41 @@ void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request
 	}
 	fputs("]}", f);
 	send_text(b, c, request, f, &text, &bytes);
+}
+
+void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request)
+{
+	struct pb_msg_spawn_probe m;
+	struct pt2box_error e;
+
+	if (b->probe) {
+		doctor(b, c, request);
+		return;
+	}
+	/* The spawner has the rights that models' processes begin with. It takes a child of its, and milliseconds. */
+	if (!b->probing && pb_send(b->spawner.fd, PB_MSG_spawn_probe, &m, NULL, 0, &e)) {
+		pb_client_fail(b, c, request, &e);
+		return;
+	}
+	b->probing = true;
+	if (c->n_doctor == PB_DOCTORS_MAX) {
+		pb_error_set(&e, PT2BOX_LIMIT, "%d of these wait already", PB_DOCTORS_MAX);
+		pb_client_fail(b, c, request, &e);
+	} else {
+		c->doctor[c->n_doctor++] = request;
+	}
+}
+
+void pb_report_probed(struct pb_broker *b, const struct pb_msg_probed *msg)
+{
+	free(b->probe);
+	b->probe = strndup((const char *)msg->report.data, msg->report.len);
+	b->probing = false;
+	for (struct pb_client *c = b->clients; c; c = c->next) {
+		for (uint32_t i = 0; i < c->n_doctor; i++)
+			doctor(b, c, c->doctor[i]);
+		c->n_doctor = 0;
+	}
 }
 
 /* ---- ps ---- */

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
@@ -27,9 +28,11 @@
 #include "ipc/spare.h"
 
 #define CHILDREN_MAX 1024
-_Static_assert(CHILDREN_MAX <= 4096, "uids of a spawner");
+_Static_assert(CHILDREN_MAX < 4096, "uids of a spawner, and one for a probe");
 #define SPARE_IDLE_MS 10000
 #define PYTHON_PIDS 16 /* libraries may try threads as they are imported; later the filter knows none */
+#define END_MS 5000
+#define PROBE_BYTES_MAX 8192 /* of a message */
 #define FD_HIGH 200 /* descriptors on their way to their numbers wait above this */
 
 struct child {
@@ -444,6 +447,27 @@ static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
 	start(s, &j);
 }
 
+/* In a child of its own, which answers by itself: a kernel may take its time over some of what is tried. */
+static void probe(struct spawner *s)
+{
+	struct pb_msg_probed m = {.report = {NULL, 0}};
+	pid_t pid = fork();
+	char *text;
+
+	if (pid > 0)
+		return;
+	if (pid < 0) {
+		(void)!pb_send(s->sock, PB_MSG_probed, &m, NULL, 0, NULL);
+		return;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	text = pb_confine_probe_text(s->root ? s->uid_base + CHILDREN_MAX : 0, true);
+	if (text)
+		m.report = (struct pb_bytes){(const uint8_t *)text, (uint32_t)strnlen(text, PROBE_BYTES_MAX)};
+	(void)!pb_send(s->sock, PB_MSG_probed, &m, NULL, 0, NULL);
+	_exit(0);
+}
+
 static void reap(struct spawner *s)
 {
 	int status;
@@ -479,6 +503,7 @@ static void kill_child(struct spawner *s, uint64_t id)
 /* The broker is gone: nothing of it may be left. */
 static _Noreturn void end_all(struct spawner *s)
 {
+	const struct timespec nap = {.tv_nsec = 1000000};
 	int left = 0;
 
 	for (int i = 0; i < CHILDREN_MAX; i++)
@@ -486,11 +511,17 @@ static _Noreturn void end_all(struct spawner *s)
 			kill(s->child[i].pid, SIGKILL);
 			left++;
 		}
-	for (int i = 0; i < CHILDREN_MAX && left; i++)
-		if (s->child[i].pid) {
-			waitpid(s->child[i].pid, NULL, __WALL);
-			pb_cgroup_free(s->child[i].cgroup);
-		}
+	/* One that the kernel does not let die (it waits for a device) is left to it, and its group with it. */
+	for (int waited = 0; left && waited < END_MS; waited++) {
+		for (int i = 0; i < CHILDREN_MAX; i++)
+			if (s->child[i].pid && waitpid(s->child[i].pid, NULL, __WALL | WNOHANG) != 0) {
+				pb_cgroup_free(s->child[i].cgroup);
+				s->child[i].pid = 0;
+				left--;
+			}
+		if (left)
+			nanosleep(&nap, NULL);
+	}
 	pb_cgroup_close();
 	if (s->unlink_path)
 		unlink(s->unlink_path);
@@ -518,6 +549,9 @@ static void on_broker(struct spawner *s)
 		break;
 	case PB_MSG_spawn_compare:
 		spawn_compare(s, &s->rx.msg.spawn_compare);
+		break;
+	case PB_MSG_spawn_probe:
+		probe(s);
 		break;
 	case PB_MSG_spawn_kill:
 		kill_child(s, s->rx.msg.spawn_kill.id);

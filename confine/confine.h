@@ -32,10 +32,19 @@ struct pb_confine_spec {
 /* Root was needed to start the spawner; from here on nothing is. @uid: who it becomes if it is root. */
 PB_CHECK pb_status pb_confine_broker(uint32_t uid, struct pt2box_error *err);
 
+/*
+ * Before the first byte of a client is read, after all that is opened once: Landlock (of files, only /proc can be read) and
+ * the broker's own filter.
+ */
+PB_CHECK pb_status pb_confine_broker_closed(struct pt2box_error *err);
+
 /* ---- spawner ---- */
 /* Root's rights that are needed, over all ids: without them the spawner makes a user namespace with one id. */
 bool pb_confine_has_rights(void);
-/* Rights and empty namespaces for all that will be started. Root: IPC, UTS, network. Otherwise a user namespace too. */
+/*
+ * Rights and empty namespaces for all that will be started. Root: IPC, UTS, network. Otherwise a user namespace too. Then
+ * the filter that this process and all that it starts have in common.
+ */
 PB_CHECK pb_status pb_confine_spawner(struct pt2box_error *err);
 
 /* ---- roles; each ends with its filter in force ---- */
@@ -76,8 +85,11 @@ void pb_confine_explain(const struct seccomp_data *d, const char *policy, char *
 /* ---- reports: lines "name\tstate\tdetail\n", state "on" or "off"; malloc'd ---- */
 /* Steps taken by this process so far. */
 char *pb_confine_report_text(void);
-/* What this machine can enforce, tried in a child. Needs no privileges. */
-char *pb_confine_probe_text(void);
+/*
+ * What this machine can enforce, tried in a child. Needs no privileges. @uid: that a role would be given, 0: none.
+ * @in_spawner: this is a child of the spawner, which has what pb_confine_spawner() gives.
+ */
+char *pb_confine_probe_text(uint32_t uid, bool in_spawner);
 
 /* ---- control groups, where there are rights to them ---- */
 struct pb_cgroup;

@@ -6,7 +6,8 @@
  *	include NAME                            the lines of another policy
  *	CALL ACTION [CONDITION] | reason        one line a call; several lines for one call are alternatives
  *
- *	ACTION     allow, kill, notify, errno NAME
+ *	ACTION     allow, kill, notify, errno NAME, refuse
+ *	           refuse: ENOSYS, unless another filter of the process kills or notifies (the kernel asks a tracer; there is none)
  *	CONDITION  argN == V, or argN in V,V,..., or argN only BITS (no other bit may be set); joined by "and"
  *
  * Values are compared over all 64 bits: garbage in the high half never matches, so an allow line fails closed. Numbers of
@@ -24,6 +25,10 @@
 #include <unistd.h>
 
 #define VALUES_MAX 16
+#define LINES_MAX 512
+#define CALLS_MAX 256
+#define CALL_BYTES 32
+#define DEPTH_MAX 8
 
 struct cond {
 	unsigned arg;
@@ -37,12 +42,12 @@ struct policy {
 	char file[512];
 	scmp_filter_ctx ctx;
 	uint32_t default_action;
-	char *lines[512];
-	int line_no[512];
-	char calls[512][32];
-	char from[512][64]; /* name of the file that the line stands in */
+	char *lines[LINES_MAX];
+	int line_no[LINES_MAX];
+	char calls[LINES_MAX][CALL_BYTES];
+	char from[LINES_MAX][64]; /* name of the file that the line stands in */
 	int n_lines;
-	char allowed[256][32];
+	char allowed[CALLS_MAX][CALL_BYTES];
 	int n_allowed;
 };
 
@@ -97,6 +102,8 @@ static uint32_t action_of(const char *w, char **rest)
 		return SCMP_ACT_KILL_PROCESS;
 	if (strcmp(w, "notify") == 0)
 		return SCMP_ACT_NOTIFY;
+	if (strcmp(w, "refuse") == 0)
+		return SCMP_ACT_TRACE(0);
 	if (strcmp(w, "errno") == 0) {
 		char *name = word(rest);
 
@@ -175,7 +182,9 @@ static void note_allowed(struct policy *pol, const char *call)
 	for (int i = 0; i < pol->n_allowed; i++)
 		if (strcmp(pol->allowed[i], call) == 0)
 			return;
-	snprintf(pol->allowed[pol->n_allowed++], 32, "%s", call);
+	if (pol->n_allowed == CALLS_MAX)
+		die("too many calls");
+	snprintf(pol->allowed[pol->n_allowed++], CALL_BYTES, "%s", call);
 }
 
 /* A copy for people, without the blanks that align a column. */
@@ -200,12 +209,14 @@ static void add_line(struct policy *pol, char *text)
 
 	if (!reason || strspn(reason + 1, " \t\n") == strlen(reason + 1))
 		die("a line needs a reason: %s", text);
+	if (pol->n_lines == LINES_MAX)
+		die("too many lines");
 	pol->lines[pol->n_lines] = one_spaced(text);
 	pol->line_no[pol->n_lines] = at_line;
 	*reason = '\0';
 	call = word(&p);
 	policy_name(pol->from[pol->n_lines], at_file);
-	snprintf(pol->calls[pol->n_lines++], 32, "%s", call);
+	snprintf(pol->calls[pol->n_lines++], CALL_BYTES, "%s", call);
 	nr = seccomp_syscall_resolve_name(call);
 	if (nr == __NR_SCMP_ERROR) {
 		/* Newer than this libseccomp. */

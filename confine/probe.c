@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What this machine can enforce: the steps of a role, really taken in a child that is thrown away, each told whether it
- * worked or not. Needs no rights: without them a user namespace is tried, as the spawner would.
+ * worked or not. In the spawner it is what models get. Elsewhere it needs no rights: without them a user namespace is tried.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,7 +69,7 @@ static void try_filter(void)
 }
 
 /* In pid 1 of a namespace of its own. */
-static void try_role(void)
+static void try_role(uint32_t uid)
 {
 	const struct pb_limits l = {.data_bytes = 1ull << 30, .files = 64, .tasks = 64};
 	struct pt2box_error e;
@@ -80,7 +80,7 @@ static void try_role(void)
 	pb_step_keyring();
 	(void)!pb_step_empty_root(&e);
 	(void)!pb_step_limits(&l, &e);
-	(void)!pb_step_identity(0, 0, &e);
+	(void)!pb_step_identity(uid, uid, &e);
 	(void)!pb_step_sealed_process(&e);
 	pb_step_no_exec_gain();
 	pb_step_landlock(false);
@@ -97,7 +97,7 @@ static void write_report(void)
 	free(text);
 }
 
-static _Noreturn void probe_child(int out)
+static _Noreturn void probe_child(int out, uint32_t uid, bool in_spawner)
 {
 	struct pt2box_error e;
 	pid_t pid;
@@ -108,12 +108,12 @@ static _Noreturn void probe_child(int out)
 		_exit(1);
 	try_seals();
 	try_sockets();
-	if (pb_step_spawner_namespaces(&e) == PT2BOX_OK) {
+	if (in_spawner || pb_step_spawner_namespaces(&e) == PT2BOX_OK) {
 		/* As root too, the rest is tried in a namespace that can be thrown away. */
 		pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, NULL);
 		if (pid == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			try_role();
+			try_role(uid);
 			write_report();
 			_exit(0);
 		}
@@ -144,7 +144,7 @@ static char *read_all(int fd)
 	return text;
 }
 
-char *pb_confine_probe_text(void)
+char *pb_confine_probe_text(uint32_t uid, bool in_spawner)
 {
 	int p[2];
 	char *text;
@@ -154,7 +154,7 @@ char *pb_confine_probe_text(void)
 		return NULL;
 	pid = fork();
 	if (pid == 0)
-		probe_child(p[1]);
+		probe_child(p[1], uid, in_spawner);
 	close(p[1]);
 	text = pid > 0 ? read_all(p[0]) : NULL;
 	close(p[0]);

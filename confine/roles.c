@@ -30,6 +30,13 @@ pb_status pb_confine_broker(uint32_t uid, struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
+pb_status pb_confine_broker_closed(struct pt2box_error *err)
+{
+	pb_layer_on("no_new_privs", "exec gives no rights");
+	pb_step_landlock_broker();
+	return pb_step_filter("filter", "broker", true, NULL, err);
+}
+
 pb_status pb_confine_spawner(struct pt2box_error *err)
 {
 	bool rights = pb_confine_has_rights();
@@ -46,7 +53,7 @@ pb_status pb_confine_spawner(struct pt2box_error *err)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return pb_layer_failed(err, "no_new_privs", "prctl");
 	pb_layer_on("no_new_privs", "also for everything that is started");
-	return PT2BOX_OK;
+	return pb_step_filter("spawner's filter", "spawner", true, NULL, err);
 }
 
 void pb_confine_first(void)

@@ -54,6 +54,8 @@ PB_CHECK pb_status pb_step_limits(const struct pb_limits *l, struct pt2box_error
 /* ---- landlock.c ---- */
 /* Deny all that this kernel's Landlock knows. @signals: may still signal processes outside the domain (the warden). */
 void pb_step_landlock(bool signals);
+/* The same for the broker, which reads /proc, and opens /dev/null. */
+void pb_step_landlock_broker(void);
 
 /* ---- filter.c ---- */
 /* @ret_listener (may be NULL) receives the listener. @all_threads: also of threads that should not be there. */

@@ -102,6 +102,8 @@ static void show(const json_t *o)
 	show_place("operators in Python ", json_object_get(o, "python"));
 	show_layers("what can be enforced here, for every model", json_object_get(o, "layers"));
 	show_untried(json_object_get(o, "layers"));
+	if (json_array_size(json_object_get(o, "broker")))
+		show_layers("in force for the broker", json_object_get(o, "broker"));
 	if (json_array_size(json_object_get(o, "spawner")))
 		show_layers("in force for the broker's spawner", json_object_get(o, "spawner"));
 	json_array_foreach(models, i, v)

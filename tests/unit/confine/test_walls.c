@@ -537,7 +537,7 @@ static void test_probe(void **state)
 
 	(void)state;
 	NEEDS_FILTERS();
-	text = pb_confine_probe_text();
+	text = pb_confine_probe_text(0, false);
 	assert_non_null(text);
 	for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
 		char want[64];
@@ -559,7 +559,7 @@ static void probe_as_broker(void *arg)
 	if (geteuid() == 0)
 		become_ordinary();
 	REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_DUMPABLE, 0) == 0);
-	text = pb_confine_probe_text();
+	text = pb_confine_probe_text(0, false);
 	REQUIRE(text && strstr(text, "user namespace\ton") && strstr(text, "seccomp run filter\ton"));
 	free(text);
 }
