@@ -18,126 +18,28 @@
 
 #include "confine/confine.h"
 #include "confine/policy.h"
+#include "tests/lib/policy_rules.h"
 #include "tests/unit/confine/child.h"
 
 #define HIGH 0xdeadbeef00000000ull
-#define X32 0x40000000
+#define X32 RULE_X32
 #define NRS 601
 
-static const char *const loaded[] = {"intake",	   "warden",		"worker-explain",	"worker-load",
-				     "worker-run", "worker-run-strict", "worker-steady-strict", "worker-steady",
-				     "worker-load-torch", "worker-run-torch", "worker-steady-torch",
-				     "worker-load-torch-strict", "worker-run-torch-strict", "worker-steady-torch-strict",
-				     "ops-python"};
-#define N_LOADED (sizeof(loaded) / sizeof(loaded[0]))
+#define GOLDEN "tests/unit/confine/policy_verdicts.txt"
 
-/* ---- a second reader of the text ---- */
-
-struct cond {
-	unsigned arg;
-	bool only;
-	uint64_t value[16];
-	int n;
-};
-
-struct rule {
-	int nr;
-	uint32_t verdict;
-	struct cond cond[6];
-	int n;
-};
-
-static int number_of(const char *call)
+/* Those that are loaded into a process: all but what is only included. */
+static bool is_loaded(const struct pb_policy *p)
 {
-	for (size_t i = 0; i < pb_n_syscalls; i++)
-		if (strcmp(pb_syscalls[i].name, call) == 0)
-			return pb_syscalls[i].nr;
-	fail_msg("no number of %s", call);
-	return -1;
+	return strcmp(p->name, "base") != 0;
 }
 
-static uint32_t verdict_of(const char *action, const char *name)
-{
-	static const struct {
-		const char *name;
-		uint32_t value;
-	} errs[] = {{"EPERM", EPERM}, {"ENOSYS", ENOSYS}, {"EACCES", EACCES}, {"ENOENT", ENOENT}, {"EINVAL", EINVAL}};
-
-	if (strcmp(action, "allow") == 0)
-		return SECCOMP_RET_ALLOW;
-	if (strcmp(action, "notify") == 0)
-		return SECCOMP_RET_USER_NOTIF;
-	for (size_t i = 0; strcmp(action, "errno") == 0 && i < sizeof(errs) / sizeof(errs[0]); i++)
-		if (strcmp(name, errs[i].name) == 0)
-			return SECCOMP_RET_ERRNO | errs[i].value;
-	fail_msg("action %s %s", action, name);
-	return 0;
-}
-
-static struct rule read_rule(const struct pb_policy_line *line)
-{
-	char text[512], *save = NULL, *w;
-	struct rule r = {.nr = number_of(line->call)};
-	char action[16], *rest;
-
-	snprintf(text, sizeof(text), "%s", line->text);
-	*strchr(text, '|') = '\0';
-	assert_string_equal(strtok_r(text, " ", &save), line->call);
-	snprintf(action, sizeof(action), "%s", strtok_r(NULL, " ", &save));
-	r.verdict = verdict_of(action, strcmp(action, "errno") == 0 ? strtok_r(NULL, " ", &save) : "");
-	while ((w = strtok_r(NULL, " ", &save)) != NULL) {
-		struct cond *c = &r.cond[r.n];
-
-		if (strcmp(w, "and") == 0)
-			continue;
-		c->arg = (unsigned)(w[3] - '0');
-		c->only = strcmp(strtok_r(NULL, " ", &save), "only") == 0;
-		rest = strtok_r(NULL, " ", &save);
-		for (char *s = NULL, *v = strtok_r(rest, ",", &s); v; v = strtok_r(NULL, ",", &s))
-			c->value[c->n++] = strtoull(v, NULL, 0);
-		r.n++;
-	}
-	return r;
-}
-
-static bool holds(const struct cond *c, const uint64_t *args)
-{
-	for (int i = 0; i < c->n; i++)
-		if (c->only ? (args[c->arg] & ~c->value[i]) == 0 : args[c->arg] == c->value[i])
-			return true;
-	return false;
-}
-
-/* What the text says. A call with a matching line, else the default. */
-static uint32_t expected(const struct pb_policy *p, const struct seccomp_data *d)
-{
-	uint32_t found = strcmp(p->name, "worker-explain") == 0 ? SECCOMP_RET_USER_NOTIF : SECCOMP_RET_KILL_PROCESS;
-	int n = 0;
-
-	if (d->arch != AUDIT_ARCH_X86_64 || (d->nr & X32))
-		return SECCOMP_RET_KILL_PROCESS;
-	for (uint32_t i = 0; i < p->n_lines; i++) {
-		struct rule r;
-		bool all = true;
-		char buf[24];
-
-		if (strcmp(p->lines[i].call, pb_syscall_name(d->nr, buf)) != 0)
-			continue;
-		r = read_rule(&p->lines[i]);
-		for (int k = 0; k < r.n; k++)
-			all &= holds(&r.cond[k], (const uint64_t *)d->args);
-		if (!all)
-			continue;
-		if (n++ && found != r.verdict)
-			fail_msg("%s: two lines of %s disagree", p->name, buf);
-		found = r.verdict;
-	}
-	return found;
-}
+#define EACH_POLICY(p)                                                                                                 \
+	for (const struct pb_policy *p = pb_policies; p < pb_policies + pb_n_policies; p++)                            \
+		if (is_loaded(p))
 
 static void check(const struct pb_policy *p, const struct seccomp_data *d)
 {
-	uint32_t want = expected(p, d), got = pb_policy_eval(p, d);
+	uint32_t want = rule_expected(p, d), got = pb_policy_eval(p, d);
 	char buf[24];
 
 	if (want != got)
@@ -167,7 +69,7 @@ static void each_variant(const struct pb_policy *p, struct seccomp_data d, unsig
 static void each_value(const struct pb_policy *p, const struct rule *r, struct seccomp_data *d, int at)
 {
 	if (at == r->n) {
-		assert_int_equal(expected(p, d), r->verdict);
+		assert_int_equal(rule_expected(p, d), r->verdict);
 		check(p, d);
 		for (unsigned arg = 0; arg < 6; arg++)
 			each_variant(p, *d, arg);
@@ -182,12 +84,9 @@ static void each_value(const struct pb_policy *p, const struct rule *r, struct s
 static void test_lines(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < N_LOADED; i++) {
-		const struct pb_policy *p = pb_policy_find(loaded[i]);
-
-		assert_non_null(p);
+	EACH_POLICY (p) {
 		for (uint32_t k = 0; k < p->n_lines; k++) {
-			struct rule r = read_rule(&p->lines[k]);
+			struct rule r = rule_read(&p->lines[k]);
 			struct seccomp_data d = {.nr = r.nr, .arch = AUDIT_ARCH_X86_64};
 
 			/* Alternatives of one call may answer differently, but never to the same arguments. */
@@ -199,9 +98,8 @@ static void test_lines(void **state)
 static void test_numbers(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < N_LOADED; i++)
+	EACH_POLICY (p)
 		for (int nr = 0; nr < NRS; nr++) {
-			const struct pb_policy *p = pb_policy_find(loaded[i]);
 			struct seccomp_data d = {.nr = nr, .arch = AUDIT_ARCH_X86_64};
 
 			check(p, &d);
@@ -241,16 +139,19 @@ static uint32_t ask(const char *policy, int nr, unsigned arg, uint64_t value)
 static void test_no_executable_memory(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < N_LOADED; i++)
+	EACH_POLICY (p)
 		for (uint64_t prot = 4; prot < 8; prot++) {
-			bool linker = strncmp(loaded[i], "worker-load", 11) == 0;
-			bool compiles = strlen(loaded[i]) > 6 && strcmp(loaded[i] + strlen(loaded[i]) - 6, "-torch") == 0;
-			uint32_t protect = ask(loaded[i], SYS_mprotect, 2, prot);
-			uint32_t map = ask(loaded[i], SYS_mmap, 2, prot);
+			bool linker = strncmp(p->name, "worker-load", 11) == 0 || strncmp(p->name, "ops-load", 8) == 0;
+			bool compiles = strlen(p->name) > 6 && strcmp(p->name + strlen(p->name) - 6, "-torch") == 0;
+			uint32_t protect = ask(p->name, SYS_mprotect, 2, prot);
+			uint32_t map = ask(p->name, SYS_mmap, 2, prot);
+
+			if (strcmp(p->name, "spawner") == 0)
+				continue; /* programs start under it */
 
 			assert_true(linker && prot == 5 ? map == SECCOMP_RET_ALLOW : map != SECCOMP_RET_ALLOW);
 			assert_true(compiles == (protect == SECCOMP_RET_ALLOW));
-			assert_int_not_equal(ask(loaded[i], SYS_pkey_mprotect, 2, prot), SECCOMP_RET_ALLOW);
+			assert_int_not_equal(ask(p->name, SYS_pkey_mprotect, 2, prot), SECCOMP_RET_ALLOW);
 		}
 }
 
@@ -260,7 +161,7 @@ static void check_within(const char *inner, const char *outer)
 	const struct pb_policy *in = pb_policy_find(inner), *out = pb_policy_find(outer);
 
 	for (uint32_t k = 0; k < in->n_lines; k++) {
-		struct rule r = read_rule(&in->lines[k]);
+		struct rule r = rule_read(&in->lines[k]);
 		struct seccomp_data d = {.nr = r.nr, .arch = AUDIT_ARCH_X86_64};
 
 		for (int i = 0; i < 16 && r.verdict == SECCOMP_RET_ALLOW; i++) {
@@ -286,12 +187,16 @@ static void test_filters_add_up(void **state)
 	check_within("worker-run-strict", "worker-load");
 	check_within("worker-steady", "worker-run");
 	check_within("worker-steady-strict", "worker-run-strict");
+	check_within("ops", "ops-load");
+	EACH_POLICY (p)
+		if (strcmp(p->name, "broker") != 0 && strcmp(p->name, "worker-explain") != 0)
+			check_within(p->name, "spawner");
 	/* What passes without a question in explain mode passes in every phase. */
 	for (uint32_t k = 0; k < pb_policy_find("worker-explain")->n_lines; k++) {
 		const struct pb_policy_line *l = &pb_policy_find("worker-explain")->lines[k];
 
 		if (strcmp(l->file, "worker-explain") == 0 && strcmp(l->call, "sendmsg") != 0)
-			assert_int_not_equal(ask("worker-steady", number_of(l->call), 0, 4), SECCOMP_RET_KILL_PROCESS);
+			assert_int_not_equal(ask("worker-steady", rule_read(l).nr, 0, 4), SECCOMP_RET_KILL_PROCESS);
 	}
 }
 
@@ -327,34 +232,162 @@ static void test_explain(void **state)
 	assert_int_equal(strlen(text), 39);
 }
 
+/* ---- the table that was looked at by people ---- */
+
+enum way { X86_64, X86_64_HIGH, X32_PLAIN, X32_HIGH, I386, I386_HIGH, N_WAYS };
+static const char *const way_name[] = {"x86_64", "x86_64 high", "x32", "x32 high", "i386", "i386 high"};
+
+static struct seccomp_data data_of(enum way way, int nr)
+{
+	const uint64_t a = way == X86_64_HIGH || way == X32_HIGH || way == I386_HIGH ? HIGH : 0;
+
+	return (struct seccomp_data){.nr = way == X32_PLAIN || way == X32_HIGH ? nr | X32 : nr,
+				     .arch = way < I386 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_I386,
+				     .args = {a, a, a, a, a, a}};
+}
+
+static void put_verdict(FILE *f, uint32_t v)
+{
+	const uint32_t action = v & SECCOMP_RET_ACTION_FULL;
+
+	if (action == SECCOMP_RET_ERRNO)
+		fprintf(f, "errno %u", v & SECCOMP_RET_DATA);
+	else
+		fputs(action == SECCOMP_RET_ALLOW	 ? "allow"
+		      : action == SECCOMP_RET_USER_NOTIF ? "notify"
+		      : action == SECCOMP_RET_TRACE	 ? "refuse"
+							 : "kill",
+		      f);
+}
+
+#define VERDICTS_MAX 16
+#define LINE_BYTES 4096
+
+/* What most numbers get, then a line with the calls for every other answer, in order of the numbers. */
+static void put_table(FILE *f, const struct pb_policy *p, enum way way)
+{
+	uint32_t verdict[VERDICTS_MAX];
+	int count[VERDICTS_MAX], n = 0, most = 0;
+	char buf[24];
+
+	for (int nr = 0; nr < NRS; nr++) {
+		struct seccomp_data d = data_of(way, nr);
+		uint32_t v = pb_policy_eval(p, &d);
+		int i;
+
+		for (i = 0; i < n && verdict[i] != v; i++)
+			;
+		assert_true(i < VERDICTS_MAX);
+		if (i == n) {
+			verdict[n] = v;
+			count[n++] = 0;
+		}
+		if (++count[i] > count[most])
+			most = i;
+	}
+	fprintf(f, "%s, %s: ", p->name, way_name[way]);
+	put_verdict(f, verdict[most]);
+	for (int i = 0; i < n; i++) {
+		if (i == most)
+			continue;
+		fputs("\n\t", f);
+		put_verdict(f, verdict[i]);
+		fputs(": ", f);
+		for (int nr = 0; nr < NRS; nr++) {
+			struct seccomp_data d = data_of(way, nr);
+
+			if (pb_policy_eval(p, &d) == verdict[i])
+				fprintf(f, " %s", pb_syscall_name(nr, buf));
+		}
+	}
+	fputc('\n', f);
+}
+
+/* Sets *ret_line to the number of the first line that differs, 0: none. */
+static bool same_as_file(const char *path, const char *text, int *ret_line, char buf[LINE_BYTES])
+{
+	FILE *f = fopen(path, "re");
+
+	*ret_line = 1;
+	for (; f && fgets(buf, LINE_BYTES, f); ++*ret_line) {
+		size_t n = strlen(buf);
+
+		if (strncmp(buf, text, n) != 0)
+			break;
+		text += n;
+	}
+	if (f && feof(f)) {
+		fclose(f);
+		buf[0] = '\0';
+		return *text == '\0';
+	}
+	if (f)
+		fclose(f);
+	return false;
+}
+
+static void test_verdicts_as_committed(void **state)
+{
+	char *text = NULL, line[LINE_BYTES];
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+	int at;
+
+	(void)state;
+	EACH_POLICY (p)
+		for (enum way way = 0; way < N_WAYS; way++)
+			put_table(f, p, way);
+	fclose(f);
+	if (getenv("PT2BOX_WRITE_VERDICTS")) {
+		f = fopen(GOLDEN, "we");
+		assert_non_null(f);
+		fputs(text, f);
+		fclose(f);
+	}
+	if (!same_as_file(GOLDEN, text, &at, line))
+		fail_msg(GOLDEN ", line %d (\"%.60s\") is not what the policies say now. If that is meant: "
+				"PT2BOX_WRITE_VERDICTS=1 writes it, and the difference is for review", at, line);
+	free(text);
+}
+
 /* ---- the kernel's own verdict ---- */
 
-struct asked {
-	long plain[NRS], high[NRS], x32[NRS], i386[NRS];
-	volatile bool done;
-	struct sock_filter code[256];
-	size_t n_code;
+#define CASES_MAX 400000
+
+struct one {
+	int nr;
+	int32_t got;
+	uint64_t args[6];
 };
 
-static long raw(long nr, long arg)
+struct asked {
+	long got[N_WAYS][NRS];
+	volatile bool done;
+	struct sock_filter code[512];
+	size_t n_code;
+	uint32_t n_cases;
+	struct one cases[CASES_MAX];
+};
+
+static long raw(long nr, const uint64_t *a)
 {
-	register long a4 __asm__("r10") = arg;
-	register long a5 __asm__("r8") = arg;
-	register long a6 __asm__("r9") = arg;
+	register long a4 __asm__("r10") = (long)a[3];
+	register long a5 __asm__("r8") = (long)a[4];
+	register long a6 __asm__("r9") = (long)a[5];
 	long r;
 
 	__asm__ volatile("syscall"
 			 : "=a"(r)
-			 : "a"(nr), "D"(arg), "S"(arg), "d"(arg), "r"(a4), "r"(a5), "r"(a6)
+			 : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(a4), "r"(a5), "r"(a6)
 			 : "rcx", "r11", "memory");
 	return r;
 }
 
-static long raw_i386(long nr)
+static long raw_i386(long nr, long arg)
 {
 	long r;
 
-	__asm__ volatile("int $0x80" : "=a"(r) : "a"(nr), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0)
+	__asm__ volatile("int $0x80" : "=a"(r) : "a"(nr), "b"(arg), "c"(arg), "d"(arg), "S"(arg), "D"(arg)
 			 : "r8", "r9", "r10", "r11", "memory");
 	return r;
 }
@@ -374,14 +407,15 @@ static void ask_kernel(void *arg)
 
 	REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	REQUIRE(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) == 0);
-	for (int nr = 0; nr < NRS; nr++) {
-		if (is_exempt(nr))
-			continue;
-		a->plain[nr] = raw(nr, 0);
-		a->high[nr] = raw(nr, (long)HIGH);
-		a->x32[nr] = raw(nr | X32, 0);
-		a->i386[nr] = raw_i386(nr);
-	}
+	for (int nr = 0; nr < NRS; nr++)
+		for (enum way way = 0; way < N_WAYS && !is_exempt(nr); way++) {
+			struct seccomp_data d = data_of(way, nr);
+
+			a->got[way][nr] = way < I386 ? raw(d.nr, (const uint64_t *)d.args) :
+						       raw_i386(d.nr, (long)d.args[0]);
+		}
+	for (uint32_t i = 0; i < a->n_cases; i++)
+		a->cases[i].got = (int32_t)raw(a->cases[i].nr, a->cases[i].args);
 	a->done = true;
 	__builtin_trap(); /* there is no call left to end with */
 }
@@ -394,6 +428,8 @@ static uint32_t as_number(uint32_t verdict)
 		return 2001;
 	case SECCOMP_RET_USER_NOTIF:
 		return 2002;
+	case SECCOMP_RET_TRACE:
+		return 2004;
 	case SECCOMP_RET_ERRNO:
 		return 1000 + (verdict & SECCOMP_RET_DATA);
 	default:
@@ -401,40 +437,91 @@ static uint32_t as_number(uint32_t verdict)
 	}
 }
 
-static long kernel_says(const struct pb_policy *p, int nr, uint32_t arch, uint64_t arg)
+static void add_case(struct asked *a, const struct seccomp_data *d)
 {
-	struct seccomp_data d = {.nr = nr, .arch = arch, .args = {arg, arg, arg, arg, arg, arg}};
+	assert_true(a->n_cases < CASES_MAX);
+	a->cases[a->n_cases].nr = d->nr;
+	memcpy(a->cases[a->n_cases++].args, d->args, sizeof(d->args));
+}
 
-	return -(long)as_number(pb_policy_eval(p, &d));
+/* The line as it stands, then one argument off: by one, by a bit of the high half, by every single bit. */
+static void add_cases(struct asked *a, const struct rule *r, struct seccomp_data *d, int at)
+{
+	if (at < r->n) {
+		for (int i = 0; i < r->cond[at].n; i++) {
+			d->args[r->cond[at].arg] = r->cond[at].value[i];
+			add_cases(a, r, d, at + 1);
+		}
+		return;
+	}
+	add_case(a, d);
+	for (int c = 0; c < r->n; c++) {
+		const unsigned arg = r->cond[c].arg;
+		const uint64_t was = d->args[arg];
+
+		d->args[arg] = was + 1;
+		add_case(a, d);
+		d->args[arg] = was | HIGH;
+		add_case(a, d);
+		for (int bit = 0; bit < 64; bit++) {
+			d->args[arg] = was ^ (1ull << bit);
+			add_case(a, d);
+		}
+		d->args[arg] = was;
+	}
+}
+
+static void check_cases(const struct pb_policy *p, const struct asked *a)
+{
+	for (uint32_t i = 0; i < a->n_cases; i++) {
+		struct seccomp_data d = {.nr = a->cases[i].nr, .arch = AUDIT_ARCH_X86_64};
+		uint32_t want;
+		char buf[24];
+
+		memcpy(d.args, a->cases[i].args, sizeof(d.args));
+		want = rule_expected(p, &d);
+		if (a->cases[i].got != -(int32_t)as_number(want))
+			fail_msg("%s: the kernel says %d of %s(0x%llx, 0x%llx, 0x%llx, 0x%llx), the text says %u", p->name,
+				 -a->cases[i].got, pb_syscall_name(d.nr, buf), (unsigned long long)d.args[0],
+				 (unsigned long long)d.args[1], (unsigned long long)d.args[2],
+				 (unsigned long long)d.args[3], as_number(want));
+	}
 }
 
 static void test_kernel_agrees(void **state)
 {
 	struct asked *a = mmap(NULL, sizeof(*a), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint32_t total = 0;
 
 	(void)state;
 	assert_true(a != MAP_FAILED);
-	for (size_t i = 0; i < N_LOADED; i++) {
-		const struct pb_policy *p = pb_policy_find(loaded[i]);
-
-		assert_true(p->n_code <= 256);
+	EACH_POLICY (p) {
+		assert_true(p->n_code <= sizeof(a->code) / sizeof(a->code[0]));
 		memcpy(a->code, p->code, p->n_code * sizeof(a->code[0]));
 		a->n_code = p->n_code;
 		for (size_t k = 0; k < a->n_code; k++)
 			if (a->code[k].code == (BPF_RET | BPF_K))
 				a->code[k].k = SECCOMP_RET_ERRNO | as_number(a->code[k].k);
+		a->n_cases = 0;
+		for (uint32_t k = 0; k < p->n_lines; k++) {
+			struct rule r = rule_read(&p->lines[k]);
+			struct seccomp_data d = {.nr = r.nr, .arch = AUDIT_ARCH_X86_64};
+
+			add_cases(a, &r, &d, 0);
+		}
+		total += a->n_cases;
 		a->done = false;
 		assert_true(killed_by(status_of(ask_kernel, a), SIGILL));
 		assert_true(a->done);
-		for (int nr = 0; nr < NRS; nr++) {
-			if (is_exempt(nr))
-				continue;
-			assert_int_equal(a->plain[nr], kernel_says(p, nr, AUDIT_ARCH_X86_64, 0));
-			assert_int_equal(a->high[nr], kernel_says(p, nr, AUDIT_ARCH_X86_64, HIGH));
-			assert_int_equal(a->x32[nr], kernel_says(p, nr | X32, AUDIT_ARCH_X86_64, 0));
-			assert_int_equal(a->i386[nr], kernel_says(p, nr, AUDIT_ARCH_I386, 0));
-		}
+		for (int nr = 0; nr < NRS; nr++)
+			for (enum way way = 0; way < N_WAYS && !is_exempt(nr); way++) {
+				struct seccomp_data d = data_of(way, nr);
+
+				assert_int_equal(a->got[way][nr], -(long)as_number(pb_policy_eval(p, &d)));
+			}
+		check_cases(p, a);
 	}
+	print_message("%u cases of lines\n", total);
 	munmap(a, sizeof(*a));
 }
 
@@ -445,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_sizes),		  cmocka_unit_test(test_no_executable_memory),
 		cmocka_unit_test(test_filters_add_up),	  cmocka_unit_test(test_stricter),
 		cmocka_unit_test(test_explain),		  cmocka_unit_test(test_kernel_agrees),
+		cmocka_unit_test(test_verdicts_as_committed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
