@@ -118,21 +118,36 @@ uint32_t rule_default(const struct pb_policy *p)
 	return known[i].verdict;
 }
 
+/* Read once: they are asked about by the ten thousand. */
+static const struct rule *rules_of(const struct pb_policy *p)
+{
+	static struct rule *known[64];
+	const size_t at = (size_t)(p - pb_policies);
+
+	if (at >= sizeof(known) / sizeof(known[0]))
+		bad("too many policies", p->name);
+	if (!known[at]) {
+		known[at] = calloc(p->n_lines + 1, sizeof(struct rule));
+		for (uint32_t i = 0; known[at] && i < p->n_lines; i++)
+			known[at][i] = rule_read(&p->lines[i]);
+	}
+	return known[at];
+}
+
 uint32_t rule_expected(const struct pb_policy *p, const struct seccomp_data *d)
 {
+	const struct rule *rules = rules_of(p);
 	uint32_t found = 0;
 	bool any = false;
 
 	if (d->arch != AUDIT_ARCH_X86_64 || (d->nr & RULE_X32))
 		return SECCOMP_RET_KILL_PROCESS;
 	for (uint32_t i = 0; i < p->n_lines; i++) {
-		struct rule r = rule_read(&p->lines[i]);
-
-		if (!rule_matches(&r, d))
+		if (!rule_matches(&rules[i], d))
 			continue;
-		if (any && found != r.verdict)
+		if (any && found != rules[i].verdict)
 			bad("two lines disagree", p->lines[i].text);
-		found = r.verdict;
+		found = rules[i].verdict;
 		any = true;
 	}
 	return any ? found : rule_default(p);
