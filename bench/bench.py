@@ -347,13 +347,27 @@ class Bench:
             print("Operators of a plugin: skipped, bench/make_models.py needs torch 2.13.0 to make the packages.")
             return
 
-        def p50(n):
-            argv = [os.path.join(self.a.build, "pt2box"), "bench", "%s%d.pt2" % (path, n), "--input", "%s%d.npz" % (path, n),
-                    "--ops", os.path.join(self.a.build, "bench", "example.so"), "--count", "300", "--json"]
+        def p50(name, count):
+            argv = [os.path.join(self.a.build, "pt2box"), "bench", name + ".pt2", "--input", name + ".npz",
+                    "--ops", os.path.join(self.a.build, "bench", "example.so"), "--count", count, "--json"]
             return json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)["p50_us"]
 
         print("Operators of a plugin, 1 KiB, each call:")
-        self.goal("(a run with 100 - a run with none) / 100", statistics.median((p50(100) - p50(0)) / 100 for _ in range(5)), 30, " us")
+        self.goal("(a run with 100 - a run with none) / 100",
+                  statistics.median((p50(path + "100", "300") - p50(path + "0", "300")) / 100 for _ in range(5)), 30, " us")
+        large = [os.path.join(self.a.models, n) for n in ("large0", "large1")]
+        if not all(os.path.exists(n + ".pt2") for n in large):
+            return
+        them = [self.theirs(Package(os.path.basename(n), n + ".pt2", n + ".npz", self.folder)) for n in large]
+        rows = []
+        for _ in range(7):
+            us = [p50(n, "40") for n in large]
+            rows.append((us[1] - us[0], sum(s * int(p.ask("loader", 40)) / 1e3 for s, p in zip((-1, 1), them))))
+        for p in them:
+            p.close()
+        print("  16 MiB: pt2box %.0f us, libtorch %.0f us" % tuple(statistics.median(r[i] for r in rows) for i in (0, 1)))
+        self.goal("16 MiB, (a run with one - a run with none), pt2box / libtorch in-process",
+                  statistics.median(r[0] for r in rows) / statistics.median(r[1] for r in rows), 1.2)
 
     def packages(self, threads=1):
         """The whole models that are there, compiled for so many threads; the MLP is too small for more than one."""

@@ -133,7 +133,25 @@ struct CAbi {
 	}
 };
 
+// The operator of tests/plugins/example.c, in this process.
+at::Tensor triple(const at::Tensor &x, int64_t k)
+{
+	at::Tensor in = x.contiguous(), out = at::empty_like(in);
+	const float *from = in.const_data_ptr<float>();
+	float *to = out.mutable_data_ptr<float>();
+
+	for (int64_t i = 0, n = in.numel(); i < n; i++)
+		to[i] = from[i] * 3 + float(k);
+	return out;
+}
+
 } // namespace
+
+TORCH_LIBRARY(pt2box_test, m)
+{
+	m.def("triple(Tensor x, int k) -> Tensor");
+	m.impl("triple", c10::DispatchKey::CPU, triple);
+}
 
 int main(int argc, char **argv)
 {

@@ -52,22 +52,43 @@ static int usable(struct pt2box_op_call *c, const struct pt2box_op_tensor *t)
 	return 0;
 }
 
-/* x * 3 + k */
+static int contiguous(const struct pt2box_op_tensor *t, int64_t *ret_n)
+{
+	int64_t step = 1;
+
+	for (int d = t->ndim - 1; d >= 0; d--) {
+		if (t->strides[d] != step && t->sizes[d] > 1)
+			return 0;
+		step *= t->sizes[d];
+	}
+	*ret_n = step;
+	return 1;
+}
+
+static void triple_all(float *restrict to, const float *restrict x, int64_t n, float k)
+{
+	for (int64_t i = 0; i < n; i++)
+		to[i] = x[i] * 3 + k;
+}
+
+/* x * 3 + k; of any size if it is contiguous */
 static int triple(struct pt2box_op_call *c)
 {
 	const struct pt2box_op_tensor *x = c->args[0].v.tensor;
+	const float k = (float)c->args[1].v.i;
 	struct pt2box_op_tensor *y;
 	float v[MAX];
-	size_t n;
+	int64_t n;
+	const int in_place = x->dtype == FLOAT32 && contiguous(x, &n);
 
-	if (usable(c, x))
+	if (!in_place && usable(c, x))
 		return 1;
 	y = c->new_tensor(c, FLOAT32, x->ndim, x->sizes, NULL);
 	if (!y)
 		return 1;
-	n = gather(x, v, MAX);
-	for (size_t i = 0; i < n; i++)
-		((float *)y->data)[i] = v[i] * 3 + (float)c->args[1].v.i;
+	if (!in_place)
+		n = (int64_t)gather(x, v, MAX);
+	triple_all(y->data, in_place ? x->data : v, n, k);
 	return c->set_result(c, 0, y);
 }
 
@@ -136,16 +157,12 @@ static int big(struct pt2box_op_call *c)
 static int mut(struct pt2box_op_call *c)
 {
 	const struct pt2box_op_tensor *x = c->args[0].v.tensor;
-	int64_t n = 1, step = 1;
+	int64_t n;
 
 	if (usable(c, x))
 		return 1;
-	for (int d = x->ndim - 1; d >= 0; d--) {
-		if (x->strides[d] != step && x->sizes[d] > 1)
-			return c->fail(c, "mut needs a contiguous tensor");
-		step *= x->sizes[d];
-		n = step;
-	}
+	if (!contiguous(x, &n))
+		return c->fail(c, "mut needs a contiguous tensor");
 	for (int64_t i = 0; i < n; i++)
 		((float *)x->data)[i] += (float)c->args[1].v.i;
 	return 0;
