@@ -37,6 +37,7 @@ struct pb_array {
 	uint64_t entry;			  /* .npz: index in the archive */
 	struct zip_file *stream;	  /* .npz: open at byte stream_at of the elements, for spans */
 	uint64_t stream_at;
+	bool stored; /* .npz: not deflated, can be sought in */
 };
 
 struct pb_array_file;

@@ -97,6 +97,7 @@ static pb_status open_entry(struct pb_array_file *f, uint64_t index, struct pt2b
 	st = check_entry(f, &sb, what, err);
 	if (st)
 		return st;
+	a->stored = sb.comp_method == ZIP_CM_STORE;
 	n = strlen(sb.name);
 	a->name = strndup(sb.name, n > 4 && strcmp(sb.name + n - 4, ".npy") == 0 ? n - 4 : n);
 	a->entry = index;
@@ -131,13 +132,13 @@ pb_status pb_npz_open(struct pb_array_file *f, struct pt2box_error *err)
 	return st;
 }
 
-static pb_status skip(zip_file_t *z, uint64_t n, const char *what, struct pt2box_error *err)
+static pb_status skip(zip_file_t *z, bool stored, uint64_t n, const char *what, struct pt2box_error *err)
 {
 	uint8_t bytes[4096];
 	pb_status st = PT2BOX_OK;
 
-	/* Where the entry is stored. */
-	if (n > sizeof(bytes) && n <= INT64_MAX && zip_fseek(z, (zip_int64_t)n, SEEK_CUR) == 0)
+	/* Elsewhere the attempt alone would make an error of all that follows. */
+	if (stored && n > sizeof(bytes) && n <= INT64_MAX && zip_fseek(z, (zip_int64_t)n, SEEK_CUR) == 0)
 		return PT2BOX_OK;
 	while (n > 0 && !st) {
 		uint64_t part = n < sizeof(bytes) ? n : sizeof(bytes);
@@ -157,7 +158,7 @@ static pb_status open_elements(struct pb_array_file *f, const struct pb_array *a
 	*ret = zip_fopen_index(f->zip, a->entry, 0);
 	if (!*ret)
 		return pb_error_set(err, PT2BOX_BAD_TENSOR, "%s: %s", what, zip_strerror(f->zip));
-	st = skip(*ret, a->offset, what, err);
+	st = skip(*ret, a->stored, a->offset, what, err);
 	if (st) {
 		zip_fclose(*ret);
 		*ret = NULL;
@@ -201,7 +202,7 @@ pb_status pb_npz_read_span(struct pb_array_file *f, struct pb_array *a, uint64_t
 		a->stream_at = 0;
 	}
 	if (!st)
-		st = skip(a->stream, from - a->stream_at, what, err);
+		st = skip(a->stream, a->stored, from - a->stream_at, what, err);
 	if (!st)
 		st = read_exactly(a->stream, dst, n, what, err);
 	a->stream_at = from + n;

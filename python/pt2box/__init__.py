@@ -6,7 +6,7 @@
     y = model(x)                        # nested as exported; numpy arrays, torch tensors, DLPack, buffers
 
 load() starts a private broker for this process, once, or talks to the one that socket or $PT2BOX_SOCKET names. Everything
-else: Model, Connection, Tensor, Error. For code written for torch: pt2box.torch_compat.
+else: Model, Connection, Tensor, Error; batch() for many inputs. For code written for torch: pt2box.torch_compat.
 
 A forked child must load its own models: those of its parent raise UsageError there.
 """
@@ -27,12 +27,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Union
     Package = Union[str, os.PathLike, bytes, bytearray, memoryview, IO[bytes]]
+    from ._batch import Failed, batch, batch_table
     from ._pytree import register_dataclass, register_namedtuple, register_pytree_node
 
 __version__ = _core.version
-__all__ = ["BrokerError", "Cancelled", "Connection", "DeniedError", "Error", "LimitError", "Model", "ModelCrashed", "ModelError",
+__all__ = ["BrokerError", "Cancelled", "Connection", "DeniedError", "Error", "Failed", "LimitError", "Model", "ModelCrashed", "ModelError",
            "ModelExited", "ModelKilled", "ModelOutOfMemory", "ModelTimeout", "NotFoundError", "OperatorError", "PackageError",
-           "StateLost", "Tensor", "TensorError", "UsageError", "connect", "doctor", "inspect", "load", "load_metadata", "ps",
+           "StateLost", "Tensor", "TensorError", "UsageError", "batch", "batch_table", "connect", "doctor", "inspect", "load", "load_metadata", "ps",
            "register_dataclass", "register_namedtuple", "register_pytree_node", "tensor"]
 
 _lock = _thread.allocate_lock()
@@ -142,4 +143,7 @@ def __getattr__(name):
     if name in ("register_dataclass", "register_namedtuple", "register_pytree_node"):
         from . import _pytree
         return getattr(_pytree, name)
+    if name in ("batch", "batch_table", "Failed"):
+        from . import _batch
+        return getattr(_batch, name)
     raise AttributeError("module 'pt2box' has no attribute %r" % name)
