@@ -309,6 +309,10 @@ $(NAMED): $(call obj,tests/torch/named.c broker/intake/nodes.c broker/intake/are
 	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -ljansson -lmsgpackc -ldl
 check-torch: all python $(NAMED) $(B)/tests/integration/test_hostile ## with torch 2.13.0 (PYTHON=...): remake the fixtures and compare; operators against eager
 	@tools/check-torch.sh $(B) $(PYTHON)
+.PHONY: soak
+soak: ready ## everything at once, and everything but the broker killed at random, for T=30 minutes
+	@$(SUBMAKE) programs $(PYTHON_PARTS) $(HOSTILE)
+	@B=$(B) $(PYTHON3) tests/soak/soak.py --minutes $(or $(T),30)
 .PHONY: check-model
 check-model: ## the lane protocol (docs/lane.pml) with spin
 	@tools/check-model.sh
