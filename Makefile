@@ -12,6 +12,7 @@ includedir ?= $(prefix)/include
 libexecdir ?= $(prefix)/libexec
 mandir ?= $(prefix)/share/man
 unitdir ?= $(prefix)/lib/systemd/system
+docdir ?= $(prefix)/share/doc/pt2box
 PRIVATE := $(libexecdir)/pt2box
 
 ifeq ($(origin CC),default)
@@ -84,7 +85,7 @@ BENCHES_SRC := $(wildcard bench/*.c)
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(BENCHES_SRC))
 # The runtime's LAPACK is loaded by the worker for packages that need it; a test of the runtime has it from the start.
 LAPACK_LIBS := -Wl,--no-as-needed -llapacke -lblas -Wl,--as-needed
-TEST_LIBS := -lcmocka -lzip -lsqlite3 -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) $(LAPACK_LIBS) -lstdc++ -ldl -lpthread
+TEST_LIBS := -lcmocka -lconfuse -lzip -lsqlite3 -lz -lmsgpackc -ljansson -lcrypto $(RUNTIME_LIBS) $(LAPACK_LIBS) -lstdc++ -ldl -lpthread
 # A test or hostile model may ask for linker flags in a comment of its own: /* ldflags: -Wl,--wrap=malloc */
 own_ldflags = $$(sed -n 's|^/\* ldflags: \(.*\) \*/|\1|p' $(1))
 
@@ -199,7 +200,7 @@ $(B)/pt2box: $(call obj,client/cmd/main.c $(COMMAND)) $(B)/libpt2box.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lsqlite3 -lmsgpackc -ljansson -lpthread -lm
 $(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lconfuse -lpthread
 $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
@@ -348,12 +349,14 @@ install: all ## honours DESTDIR and prefix
 	install -m644 $(B)/pt2box.pc $(DESTDIR)$(libdir)/pkgconfig/
 	install -m644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1/
 	install -m644 $(B)/pt2boxd.service broker/pt2boxd.socket $(DESTDIR)$(unitdir)/
+	install -d $(DESTDIR)$(docdir) && install -m644 docs/pt2box.conf $(DESTDIR)$(docdir)/
 	@[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || :
 uninstall: ## what install put there, with the same DESTDIR and prefix
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,pt2box pt2boxd) $(DESTDIR)$(includedir)/pt2box.h $(DESTDIR)$(includedir)/pt2box_op.h $(DESTDIR)$(libdir)/pkgconfig/pt2box.pc
 	rm -f $(DESTDIR)$(libdir)/libpt2box.a $(addprefix $(DESTDIR)$(libdir)/libpt2box.so,.$(VERSION) .$(SOMAJOR)) $(DESTDIR)$(libdir)/libpt2box.so
 	rm -f $(addprefix $(DESTDIR)$(mandir)/man1/,$(notdir $(wildcard docs/*.1)))
 	rm -f $(addprefix $(DESTDIR)$(unitdir)/,pt2boxd.service pt2boxd.socket)
+	rm -f $(DESTDIR)$(docdir)/pt2box.conf; rmdir $(DESTDIR)$(docdir) 2>/dev/null || :
 	rm -rf $(DESTDIR)$(PRIVATE)
 compile_commands: ## compile_commands.json for editors
 	@tools/compile-commands.sh

@@ -21,6 +21,7 @@ import tempfile
 import time
 import zipfile
 
+import fairness
 import models as whole
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -382,6 +383,16 @@ class Bench:
         if self.a.torch_host:
             whole.times(self, self.packages)
 
+    def fairness(self):
+        """One tenant's p99 beside 64 flooding connections of another, and beside one client that never pauses."""
+        pkg = os.path.join(TOP, "tests", "fixtures", "mlp", "model.pt2")
+        p99 = fairness.measure(self.a.build, pkg, pkg.replace("model.pt2", "in.npz"), self.a.quick)
+        if not p99:
+            print("fairness: needs root, to be two users")
+            return
+        print("fairness: a tenant's p99 alone %.1f us, beside one client of another %.1f us, beside 64 %.1f us" % tuple(p99))
+        self.goal("p99 of a tenant beside 64 flooding connections / beside one client", p99[2] / p99[1], 2)
+
     def memories(self):
         if self.a.torch_host:
             whole.memory(self, [p for p in self.packages() if p.name != "mlp"])
@@ -402,6 +413,7 @@ class Bench:
         self.large_constants()
         self.operators()
         self.inspect()
+        self.fairness()
         self.models()
         self.memories()
         missed = [g for g in self.goals if not g[4]]
@@ -415,7 +427,7 @@ def main():
     p.add_argument("--models", default="")
     p.add_argument("--python", default=sys.executable, help="the interpreter that is measured")
     p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants, operators,"
-                   " inspect, models, memories")
+                   " inspect, fairness, models, memories")
     p.add_argument("--model", action="append", help="of the whole models this one (may be repeated)")
     p.add_argument("--boost", action="store_true",
                    help="as root, on a machine that others use: gives both sides of the whole models a higher priority")

@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "broker/tenant.h"
 #include "ipc/board.h"
 #include "ipc/lane.h"
 #include "ipc/socket.h"
@@ -30,17 +31,12 @@
 #define PB_LANE_SLOTS 16
 #define PB_LANE_BYTES_MIN 65536u
 
-/* Limits of one connection; of a tenant in the issue about tenants. */
-#define PB_MODELS_PER_CLIENT 64
 #define PB_LANES_PER_SESSION 64 /* also of a model's own workers */
 #define PB_LANES_PER_MODEL 256
-#define PB_CLIENTS_PER_UID 64
-/* Of one user over all connections, so that one does not use up what the spawner has for all (CHILDREN_MAX). */
-#define PB_MODELS_PER_UID 256
-#define PB_STARTS_PER_UID 16 /* under way at a time; more wait for their turn */
-#define PB_BRIEFS_PER_UID 16 /* packages whose names and metadata are read at a time: these do not wait behind loads */
-#define PB_LANE_BYTES_PER_CLIENT (64ull << 30)
-#define PB_CONSTANTS_BYTES_PER_CLIENT (64ull << 30) /* outside the packages */
+/* Of a tenant, beside the limits that the operator sets: so that one does not use up what the spawner has for all. */
+#define PB_ENDING_PER_TENANT 256 /* models whose processes have not ended yet */
+#define PB_STARTS_PER_TENANT 16	 /* under way at a time; more wait for their turn */
+#define PB_BRIEFS_PER_TENANT 16	 /* packages whose names and metadata are read at a time: these do not wait behind loads */
 #define PB_PACKAGE_BYTES_MAX (16ull << 30)
 #define PB_DOCTORS_MAX 8
 
@@ -66,7 +62,7 @@ struct pb_job {
 	void *object;		    /* of the model's, for done() */
 	/* @e: its result, OK with a text or a failure. The job is freed afterwards; done() may free the model. */
 	void (*done)(struct pb_broker *b, struct pb_model_rec *m, void *object, const struct pt2box_error *e);
-	uid_t uid;
+	struct pb_tenant *tenant;
 	bool brief;
 	uint32_t spawn_id;
 	bool kill_wanted, kill_sent; /* the spawner may have to be asked again */
@@ -81,15 +77,15 @@ struct pb_job {
 enum pb_memory_kind { PB_MEM_CODE, PB_MEM_CONSTANTS };
 
 /*
- * Sealed memory of a package's code or of constants, counted by reference. Models of one user whose memory has the same
- * bytes share it; never those of two users, whose accesses could be timed.
+ * Sealed memory of a package's code or of constants, counted by reference. Models of one tenant whose memory has the same
+ * bytes share it; those of two, whose accesses could be timed, only where the operator said so (share = public).
  */
 struct pb_memory {
 	struct pb_memory *next;
 	uint32_t refs;
 	enum pb_memory_kind kind;
-	uid_t uid;
-	int fd; /* read-only */
+	struct pb_tenant *tenant; /* NULL: public */
+	int fd;			  /* read-only */
 	uint64_t bytes;
 	bool has_key;
 	uint8_t key[64];   /* what intake says that it is; believed only after a comparison */
@@ -123,6 +119,8 @@ struct pb_slot_watch {
 	uint32_t seq;	     /* last seen to wait; 0: none */
 	bool waits;	     /* not answered at the last look */
 	uint32_t worker;     /* last seen with it */
+	uint32_t last;	     /* last seen, waiting or not */
+	uint32_t served;     /* isolate=request: answered, and its worker has been replaced for it */
 	uint64_t seen_ns;    /* first sight of the request */
 	uint64_t claimed_ns; /* first sight of a claim; 0: none yet */
 };
@@ -136,9 +134,16 @@ struct pb_lane_rec {
 	int up_rw, up_ro, down_rw, down_ro;
 	struct pb_segment_rec *segments;
 	uint32_t next_segment;
-	uint64_t bytes;
+	uint64_t bytes; /* charged, as is each slot */
+	uint32_t slots;
 	struct pb_slot_watch watch[PB_LANE_SLOTS];
 	bool busy, stalled; /* at the last look: a run is under way; a request has waited for a whole deadline */
+};
+
+/* isolate=request: the one run that a worker was seen with. */
+struct pb_run_seen {
+	uint32_t lane, slot, seq; /* lane 0: none yet */
+	bool in_closed_lane;	  /* answered, in a lane that has been closed since */
 };
 
 enum pb_worker_state { PB_W_NONE, PB_W_FORKING, PB_W_READY, PB_W_DYING };
@@ -155,6 +160,7 @@ struct pb_worker_rec {
 	uint32_t quick_deaths; /* in a row, soon after the fork and before the model had done anything: back off */
 	uint64_t done_at_fork; /* pb_lanes_done() then */
 	uint64_t retry_ns;
+	struct pb_run_seen run;
 	char denied[401]; /* explain: the call that it was killed for */
 	char lost[240];	  /* its state was lost while nobody ran: what its successor is told */
 	/* Constants. */
@@ -188,7 +194,8 @@ struct pb_change_rec {
 	struct pb_msg_change_constants msg;
 	uint32_t seq;
 	uint64_t deadline_ns;
-	uint32_t files; /* charged to the client */
+	uint32_t files;	   /* charged */
+	uint64_t reserved; /* bytes, until its memory is there and charged */
 	int file_fd, out_fd;
 	struct pb_job *job;
 	struct pb_share share;
@@ -204,7 +211,14 @@ struct pb_extract_rec {
 	bool inactive;
 	int worker; /* -1: none yet */
 	uint64_t deadline_ns;
+	uint64_t bytes; /* charged */
 	int fd;
+};
+
+/* What a model is charged for, besides its memory. */
+struct pb_charges {
+	uint32_t models, workers, files;
+	uint64_t ops_bytes; /* of its workers' lanes to the ops process */
 };
 
 enum pb_model_state {
@@ -222,11 +236,15 @@ enum pb_model_state {
 struct pb_model_rec {
 	struct pb_model_rec *next;
 	struct pb_client *client; /* NULL once it has gone: the record waits for its process to end */
-	uid_t uid;		  /* whose it is, also then */
-	uint32_t files;		  /* charged to the client */
+	struct pb_tenant *tenant; /* whose it is, also then */
+	uid_t uid;
+	struct pb_charges charges; /* while there is a client */
+	uint64_t reserved;	   /* that its intake may make */
+	uint64_t manifest_bytes; /* charged until the record goes */
 	uint32_t id;		  /* of the connection */
 	uint64_t request;
-	bool inspect_only, brief;
+	bool inspect_only, brief, preload;
+	struct pb_repo_model *repo; /* NULL: the client brought the package */
 	enum pb_model_state state;
 	struct pb_msg_load opt;
 	uint64_t begun_ns, deadline_ns;
@@ -294,29 +312,38 @@ struct pb_model_rec {
 	int fresh;	   /* the index of a replacement until it is ready, -1 */
 	struct pb_ops_rec *ops; /* NULL: the client brought no plugin */
 	struct pb_lane_rec *lanes;
+	uint64_t paused_ns; /* when one of its workers was last seen to be paused */
 	uint64_t look_ns; /* when its lanes are to be looked at again */
 	uint64_t runs_seen;
+};
+
+/* A model that is offered by name. */
+struct pb_repo_model {
+	const struct pb_model_conf *conf;
+	int fd, constants_fd;
+	/* Public, and read: what all loads begin with. */
+	struct pb_memory *code, *constants;
+	int manifest_fd;
 };
 
 struct pb_client {
 	struct pb_client *next;
 	struct pb_source source;
 	enum pb_state state;
+	struct pb_tenant *tenant;
 	uid_t uid;
 	pid_t pid;
-	char tenant[65];
+	int pidfd; /* of the process that connected; -1: the kernel has none */
 	char program[65];
 	uint32_t next_model, next_lane;
-	uint32_t n_models;
-	uint64_t lane_bytes;
-	uint32_t files; /* descriptors that the broker holds, or will hold, for it */
 	uint64_t doctor[PB_DOCTORS_MAX]; /* requests that wait for what this machine can enforce */
 	uint32_t n_doctor;
 	struct pb_model_rec *models;
 };
 
 struct pb_config {
-	const char *socket_path; /* NULL: embedded */
+	const struct pb_service_conf *service; /* NULL: nothing is configured */
+	const char *socket_path;	       /* NULL: embedded */
 	int embedded_fd;	 /* -1: serve */
 	const char *libexec;
 	int64_t load_deadline_ms, run_deadline_ms, op_deadline_ms;
@@ -330,7 +357,7 @@ struct pb_config {
 struct pb_broker {
 	struct pb_config config;
 	int epoll;
-	bool stop;
+	bool stop, listens;
 	struct pb_source listener, spawner, signals, parent;
 	const char *listener_name;
 	pid_t spawner_pid;
@@ -338,6 +365,16 @@ struct pb_broker {
 	char *spawner_layers;
 	char *probe;  /* what this machine can enforce: does not change, so it is looked at once */
 	bool probing; /* the spawner has been asked */
+	struct pb_tenant *tenants;
+	struct pb_tenant_conf anybody; /* where nothing is configured */
+	uint32_t next_tenant;
+	bool shares_cpu;  /* the kernel does, between tenants */
+	uint32_t cpus;
+	uint64_t fair_ns; /* when to look again who may run */
+	uint32_t fair_turn;
+	struct pb_repo_model *repo;
+	size_t n_repo;
+	uint32_t started_by; /* uid: an operator */
 	struct pb_client *clients;
 	struct pb_model_rec *orphans; /* models without a client that still end */
 	struct pb_job *jobs;
@@ -372,22 +409,26 @@ void pb_log(const struct pb_broker *b, const char *fmt, ...) PB_PRINTF(2, 3);
 void pb_log_words(struct pb_broker *b, struct pb_source *s, const char *who);
 
 /* ---- listen.c ---- */
-PB_CHECK pb_status pb_listen(const char *path, int *ret_fd, struct pt2box_error *err);
+/* Where a broker listens that was not told where. USAGE: there is no place that is safe. */
+PB_CHECK pb_status pb_default_socket(char ret[108], struct pt2box_error *err);
 /* The socket that whoever started this process has handed over; *ret_fd stays as it is if there is none. */
 PB_CHECK pb_status pb_listen_inherited(int *ret_fd, struct pt2box_error *err);
+/* @group: by name or number; NULL: as it is. */
+PB_CHECK pb_status pb_listen(const char *path, unsigned mode, const char *group, int *ret_fd, struct pt2box_error *err);
 
 /* ---- client.c ---- */
 PB_CHECK pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err);
+/* Nobody's connection, for what the broker does by itself. NULL: no memory. */
+struct pb_client *pb_client_internal(struct pb_broker *b);
 void pb_client_close(struct pb_broker *b, struct pb_client *c);
 void pb_client_fail(struct pb_broker *b, struct pb_client *c, uint64_t request, const struct pt2box_error *e);
-/* LIMIT if @files more descriptors are more than its user's share of what the broker can have. */
-PB_CHECK pb_status pb_client_charge_files(struct pb_broker *b, struct pb_client *c, uint32_t files,
-					  struct pt2box_error *err);
 /*
  * Close what a client handed in and nobody has looked at yet, without waiting for it. For PB_CLEANUP. Clients of a user
  * whose descriptors do not close are turned away.
  */
 void pb_client_drop_fd(int *fd);
+/* The same when no message of a client is being handled: one that a client of @uid handed in. */
+void pb_client_drop_fd_of(uid_t uid, int *fd);
 /* Send to a client; a client that does not read loses its connection (later: the handler may still use @c). */
 void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds);
 
@@ -407,10 +448,10 @@ struct pb_job *pb_job_give_up(struct pb_broker *b, struct pb_job *j);
 bool pb_job_exited(struct pb_broker *b, const struct pb_msg_exited *msg);
 bool pb_job_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *msg);
 uint64_t pb_job_tick(struct pb_broker *b, struct pb_job *j, uint64_t now);
-/* Models and processes of a user; *ret_starts: those that the spawner is busy with; *ret_briefs: brief ones. */
-unsigned pb_count_models(const struct pb_broker *b, uid_t uid, unsigned *ret_starts, unsigned *ret_briefs);
-/* One more start of this user's may be ordered now. */
-bool pb_is_turn(const struct pb_broker *b, uid_t uid, bool brief);
+/* What of a tenant's ends without being waited for: models and processes that were given up. */
+unsigned pb_count_ending(const struct pb_broker *b, const struct pb_tenant *t);
+/* One more start of this tenant's may be ordered now. */
+bool pb_is_turn(const struct pb_broker *b, const struct pb_tenant *t, bool brief);
 /* A pipe whose read end is in the loop; *ret_write is for the child. */
 PB_CHECK pb_status pb_make_pipe(struct pb_broker *b, struct pb_source *s, void *object,
 				void (*ready)(struct pb_broker *, struct pb_source *, uint32_t), int *ret_write,
@@ -443,8 +484,8 @@ uint64_t pb_ops_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 PB_CHECK pb_status pb_ops_host_for(const struct pb_config *c, const char *wants, struct pt2box_error *err);
 
 /* ---- memory.c ---- */
-/* Seal what intake has written to *@fd_take; the memory has one reference, the caller's. */
-PB_CHECK pb_status pb_memory_new(struct pb_broker *b, uid_t uid, enum pb_memory_kind kind, int *fd_take,
+/* Seal what intake has written to *@fd_take; the memory has one reference, the caller's. @t NULL: it is public. */
+PB_CHECK pb_status pb_memory_new(struct pb_broker *b, struct pb_tenant *t, enum pb_memory_kind kind, int *fd_take,
 				 struct pb_memory **ret, struct pt2box_error *err);
 struct pb_memory *pb_memory_ref(struct pb_memory *mem);
 /* Accepts NULL; returns NULL. */
@@ -459,10 +500,6 @@ void pb_buffer_set(struct pb_broker *b, struct pb_buffer *dst, struct pb_memory 
 bool pb_share_begin(struct pb_broker *b, struct pb_model_rec *m, struct pb_share *s, struct pb_memory **mine,
 		    void (*then)(struct pb_broker *, struct pb_model_rec *));
 void pb_share_give_up(struct pb_broker *b, struct pb_share *s);
-/* Bytes of constants outside of packages that are held for a client. */
-uint64_t pb_constants_bytes(const struct pb_client *c);
-/* LIMIT if @bytes more are too much. */
-PB_CHECK pb_status pb_constants_allow(const struct pb_client *c, uint64_t bytes, struct pt2box_error *err);
 
 /* ---- model.c ---- */
 /* At the head of the client's list. NULL: no memory. */
@@ -495,9 +532,41 @@ bool pb_calls_others(const struct pb_manifest *mf);
 PB_CHECK pb_status pb_choose_backend(const char *wanted, const struct pb_manifest *mf, bool plugin,
 				     const struct pb_torch_place *torch, char ret[16], struct pt2box_error *err);
 
+/* ---- admit.c ---- */
+/* What a tenant may ask for; @m becomes what it gets. @repo: NULL, it brings the package. USAGE, DENIED, LIMIT. */
+PB_CHECK pb_status pb_admit(const struct pb_broker *b, const struct pb_tenant *t, const struct pb_repo_model *repo,
+			    bool plugin, struct pb_msg_load *m, struct pt2box_error *err);
+/* All of a model that is known before its package is read; nothing on failure. @serves: there will be workers. */
+PB_CHECK pb_status pb_admit_charge(struct pb_broker *b, struct pb_tenant *t, const struct pb_msg_load *opt, bool plugin,
+				   bool serves, struct pb_charges *ret, struct pt2box_error *err);
+void pb_admit_discharge(struct pb_tenant *t, struct pb_charges *c);
+/* A package turned out to need less. */
+void pb_admit_lower(struct pb_tenant *t, struct pb_charges *c, uint32_t workers, bool ops);
+
+/* ---- repo.c ---- */
+/* Open all files that the configuration names. */
+PB_CHECK pb_status pb_repo_open(struct pb_broker *b, struct pt2box_error *err);
+void pb_repo_close(struct pb_broker *b);
+/* NOT_FOUND: there is none, or it is not for this tenant, which makes no difference. */
+PB_CHECK pb_status pb_repo_find(struct pb_broker *b, const struct pb_tenant *t, const char *name,
+				struct pb_repo_model **ret, struct pt2box_error *err);
+/* What the configuration says of a model, into the options of a load. */
+PB_CHECK pb_status pb_repo_apply(const struct pb_repo_model *r, struct pb_msg_load *m, struct pt2box_error *err);
+/* Its code and constants are for all tenants. */
+bool pb_repo_is_public(const struct pb_model_rec *m);
+/* Its memory is there: keep it for later loads, if it is public and none is kept. */
+void pb_repo_keep(struct pb_model_rec *m);
+/* It is kept: the model has the manifest. */
+bool pb_repo_take(struct pb_model_rec *m);
+/* Begin to read what is to be ready before anybody asks. */
+void pb_repo_preload(struct pb_broker *b);
+
 /* ---- load.c ---- */
-void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take,
-	     int plugin_fd_take);
+/* Takes what it needs of @fds. */
+void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, struct pb_fds *fds);
+/* Read a public model of the repository, for all that will load it; @c: pb_client_internal(). */
+PB_CHECK pb_status pb_load_preload(struct pb_broker *b, struct pb_client *c, struct pb_repo_model *repo,
+				   const struct pb_msg_load *opt, struct pt2box_error *err);
 void pb_load_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take);
 void pb_load_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take);
 /* What a client may hand in: a regular file or memfd, readable. BAD_FD. */
@@ -642,6 +711,18 @@ uint64_t pb_lanes_done(const struct pb_model_rec *m);
 unsigned pb_lanes_fail_all(struct pb_model_rec *m, uint32_t session, const struct pt2box_error *e);
 void pb_lanes_cancel(struct pb_broker *b, struct pb_client *c, const struct pb_msg_cancel *m);
 uint64_t pb_lanes_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
+
+/* ---- fair.c ---- */
+/* Where the kernel does not share the CPU out between tenants: who may claim runs now. When to look again. */
+uint64_t pb_fair_tick(struct pb_broker *b, uint64_t now);
+
+/* ---- isolate.c ---- */
+/* A request that it answered is in a lane, or was when the lane was closed. Each counts once. */
+bool pb_isolate_has_served(struct pb_model_rec *m, uint32_t w);
+/* Before it goes: the news of the deaths of those that have served in it may come later. */
+void pb_isolate_lane_closes(struct pb_lane_rec *l);
+/* @p, claimed, is not the one run that its worker was seen with. Always false without isolation. */
+bool pb_isolate_is_second_run(const struct pb_lane_rec *l, uint32_t slot, const struct pb_lane_peek *p);
 
 /* ---- report.c ---- */
 void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request);

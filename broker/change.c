@@ -31,11 +31,11 @@ static void change_free(struct pb_broker *b, struct pb_model_rec *m)
 	m->change = NULL;
 	pb_job_give_up(b, c->job);
 	pb_share_give_up(b, &c->share);
-	pb_client_drop_fd(&c->file_fd);
+	pb_client_drop_fd_of(m->uid, &c->file_fd);
 	pb_close_fd(&c->out_fd);
 	pb_memory_unref(b, c->memory);
-	if (m->client)
-		m->client->files -= c->files;
+	pb_tenant_unreserve(m->tenant, &c->reserved);
+	pb_tenant_discharge(m->tenant, PB_LIMIT_FDS, c->files);
 	free(c);
 }
 
@@ -271,8 +271,9 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *objec
 	(void)object;
 	c->job = NULL;
 	pb_close_fd(&c->file_fd);
+	pb_tenant_unreserve(m->tenant, &c->reserved);
 	if (!st)
-		st = pb_memory_new(b, m->uid, PB_MEM_CONSTANTS, &c->out_fd, &c->memory, &e);
+		st = pb_memory_new(b, m->tenant, PB_MEM_CONSTANTS, &c->out_fd, &c->memory, &e);
 	if (!st && c->memory->bytes != m->const_bytes + m->n_constants)
 		st = pb_error_set(&e, PT2BOX_INTERNAL, "intake made %llu bytes of constants, not %llu",
 				  (unsigned long long)c->memory->bytes,
@@ -315,13 +316,13 @@ static void start_in_turn(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pt2box_error e;
 
-	if (pb_is_turn(b, m->uid, false) && start_intake(b, m, &e))
+	if (pb_is_turn(b, m->tenant, false) && start_intake(b, m, &e))
 		fail(b, m, &e);
 }
 
 /* ---- the request ---- */
 
-static pb_status check(struct pb_broker *b, struct pb_client *c, const struct pb_model_rec *m,
+static pb_status check(struct pb_broker *b, const struct pb_model_rec *m,
 		       const struct pb_msg_change_constants *msg, int fd, struct pt2box_error *err)
 {
 	bool update = msg->change == PB_CHANGE_UPDATE;
@@ -344,21 +345,25 @@ static pb_status check(struct pb_broker *b, struct pb_client *c, const struct pb
 		return pb_error_set(err, PT2BOX_LIMIT, "the model's constants have been changed too often: load it again");
 	if (!update)
 		return PT2BOX_OK;
-	if (pb_check_file(b, fd, "the constants file", err))
-		return err->status;
-	return pb_constants_allow(c, m->const_bytes + m->n_constants, err);
+	return pb_check_file(b, fd, "the constants file", err);
 }
 
-static pb_status change_new(struct pb_broker *b, struct pb_client *c, struct pb_model_rec *m,
+static pb_status change_new(struct pb_broker *b, struct pb_model_rec *m,
 			    const struct pb_msg_change_constants *msg, struct pt2box_error *err)
 {
-	pb_status st = pb_client_charge_files(b, c, CHANGE_FILES, err);
+	/* Of an update the size is known: room is kept for its memory. */
+	const uint64_t bytes = msg->change == PB_CHANGE_UPDATE ? m->const_bytes + m->n_constants : 0;
+	pb_status st = pb_tenant_charge(m->tenant, PB_LIMIT_CONSTANTS, bytes, err);
 
+	if (st)
+		return st;
+	pb_tenant_discharge(m->tenant, PB_LIMIT_CONSTANTS, bytes);
+	st = pb_tenant_charge(m->tenant, PB_LIMIT_FDS, CHANGE_FILES, err);
 	if (st)
 		return st;
 	m->change = calloc(1, sizeof(*m->change));
 	if (!m->change) {
-		c->files -= CHANGE_FILES;
+		pb_tenant_discharge(m->tenant, PB_LIMIT_FDS, CHANGE_FILES);
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "the broker has no memory for a change");
 	}
 	*m->change = (struct pb_change_rec){.state = PB_CH_WAIT_TURN,
@@ -366,8 +371,10 @@ static pb_status change_new(struct pb_broker *b, struct pb_client *c, struct pb_
 					    .deadline_ns = pb_now_ns() +
 							   (uint64_t)pb_load_deadline_ms(b, m) * 1000000u,
 					    .files = CHANGE_FILES,
+					    .reserved = bytes,
 					    .file_fd = -1,
 					    .out_fd = -1};
+	m->tenant->reserved += bytes;
 	return PT2BOX_OK;
 }
 
@@ -377,14 +384,14 @@ void pb_change_begin(struct pb_broker *b, struct pb_client *c, const struct pb_m
 	struct pb_model_rec *m = pb_model_find(c, msg->model);
 	struct pb_msg_done done = {.request = msg->request};
 	struct pt2box_error e = {.status = PT2BOX_OK};
-	pb_status st = check(b, c, m, msg, fd, &e);
+	pb_status st = check(b, m, msg, fd, &e);
 
 	if (!st && msg->change == PB_CHANGE_FREE_INACTIVE && !m->inactive.memory) {
 		pb_client_send(c, PB_MSG_done, &done, NULL, 0);
 		return;
 	}
 	if (!st)
-		st = change_new(b, c, m, msg, &e);
+		st = change_new(b, m, msg, &e);
 	if (st) {
 		pb_client_fail(b, c, msg->request, &e);
 		return;

@@ -92,6 +92,15 @@ void pb_client_drop_fd(int *fd)
 	*fd = -1;
 }
 
+void pb_client_drop_fd_of(uid_t uid, int *fd)
+{
+	const uid_t before = receiving_for;
+
+	receiving_for = uid;
+	pb_client_drop_fd(fd);
+	receiving_for = before;
+}
+
 /* ---- connections ---- */
 
 void pb_client_send(struct pb_client *c, enum pb_msg_id id, const void *msg, const int *fds, size_t n_fds)
@@ -121,10 +130,13 @@ void pb_client_close(struct pb_broker *b, struct pb_client *c)
 		p = &(*p)->next;
 	if (*p)
 		*p = c->next;
-	pb_log(b, "client %s (pid %d) closed", c->tenant, c->pid);
+	pb_log(b, "client %s (pid %d) closed", c->tenant->name, c->pid);
 	while (c->models)
 		pb_model_end(b, c->models);
 	pb_loop_remove(b, &c->source);
+	pb_close_fd(&c->pidfd);
+	pb_tenant_discharge(c->tenant, PB_LIMIT_CONNECTIONS, 1);
+	pb_tenant_unref(b, c->tenant);
 	free(c);
 	if (b->config.embedded_fd >= 0)
 		b->stop = true;
@@ -144,7 +156,7 @@ static void hello(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	}
 	c->state = PB_STATE_READY;
 	snprintf(c->program, sizeof(c->program), "%s", m->program);
-	snprintf(ok.tenant, sizeof(ok.tenant), "%s", c->tenant);
+	snprintf(ok.tenant, sizeof(ok.tenant), "%s", c->tenant->name);
 	pb_client_send(c, PB_MSG_hello_ok, &ok, NULL, 0);
 }
 
@@ -191,8 +203,7 @@ static void handle(struct pb_broker *b, struct pb_client *c)
 		hello(b, c, &m->hello);
 		break;
 	case PB_MSG_load:
-		pb_load(b, c, &m->load, pb_fds_take(&b->rx.fds, 0),
-			b->rx.fds.n > 1 ? pb_fds_take(&b->rx.fds, 1) : -1);
+		pb_load(b, c, &m->load, &b->rx.fds);
 		break;
 	case PB_MSG_constants:
 		pb_load_give_constants(b, c, m->constants.request, pb_fds_take(&b->rx.fds, 0));
@@ -269,33 +280,12 @@ static void client_ready(struct pb_broker *b, struct pb_source *s, uint32_t even
 		pb_client_close(b, c);
 }
 
-static unsigned count_uid(const struct pb_broker *b, uid_t uid)
-{
-	unsigned n = 0;
-
-	for (const struct pb_client *c = b->clients; c; c = c->next)
-		n += c->uid == uid;
-	return n;
-}
-
-pb_status pb_client_charge_files(struct pb_broker *b, struct pb_client *c, uint32_t files, struct pt2box_error *err)
-{
-	/* A quarter: so that it takes several users to use them up, not one. An embedded broker has but one. */
-	uint32_t held = 0, share = b->config.embedded_fd < 0 ? b->files_max / 4 : b->files_max - b->files_max / 16;
-
-	for (const struct pb_client *o = b->clients; o; o = o->next)
-		held += o->uid == c->uid ? o->files : 0;
-	if (files > share || held > share - files)
-		return pb_error_set(err, PT2BOX_LIMIT, "a user may hold %u descriptors of the broker's", share);
-	c->files += files;
-	return PT2BOX_OK;
-}
-
 pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int fd = fd_take;
 	struct ucred cred = {0};
 	socklen_t len = sizeof(cred);
+	struct pb_tenant *t;
 	struct pb_client *c;
 	pb_status st;
 
@@ -308,24 +298,54 @@ pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *e
 		pb_close_received = close_aside;
 	if (do_not_close(cred.uid))
 		return pb_error_set(err, PT2BOX_LIMIT, "files of uid %u do not close", cred.uid);
-	if (count_uid(b, cred.uid) >= PB_CLIENTS_PER_UID)
-		return pb_error_set(err, PT2BOX_LIMIT, "too many connections of uid %u", cred.uid);
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a client");
-	c->state = PB_STATE_NEW;
-	c->uid = cred.uid;
-	c->pid = cred.pid;
-	snprintf(c->tenant, sizeof(c->tenant), "uid %u", cred.uid);
-	c->next_model = c->next_lane = 1;
-	c->source = (struct pb_source){pb_take_fd(&fd), client_ready, c};
-	st = pb_loop_add(b, &c->source, err);
+	st = pb_tenant_of_peer(b, fd, cred.uid, cred.gid, &t, err);
+	if (st)
+		return st;
+	st = pb_tenant_charge(t, PB_LIMIT_CONNECTIONS, 1, err);
 	if (st) {
-		close(c->source.fd);
+		pb_tenant_unref(b, t);
+		return st;
+	}
+	c = calloc(1, sizeof(*c));
+	if (c) {
+		*c = (struct pb_client){.state = PB_STATE_NEW, .tenant = t, .uid = cred.uid, .pid = cred.pid,
+					.pidfd = pb_peer_pidfd(fd), .next_model = 1, .next_lane = 1};
+		c->source = (struct pb_source){pb_take_fd(&fd), client_ready, c};
+		st = pb_loop_add(b, &c->source, err);
+	} else {
+		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a client");
+	}
+	if (st) {
+		if (c)
+			pb_close_fd(&c->source.fd);
+		if (c)
+			pb_close_fd(&c->pidfd);
 		free(c);
+		pb_tenant_discharge(t, PB_LIMIT_CONNECTIONS, 1);
+		pb_tenant_unref(b, t);
 		return st;
 	}
 	c->next = b->clients;
 	b->clients = c;
 	return PT2BOX_OK;
+}
+
+struct pb_client *pb_client_internal(struct pb_broker *b)
+{
+	static struct pb_tenant_conf conf;
+	struct pb_client *c = calloc(1, sizeof(*c));
+	struct pb_tenant *t = NULL;
+
+	pb_tenant_conf_init(&conf, "(repository)");
+	if (c)
+		t = pb_tenant_internal(b, &conf);
+	if (!t) {
+		free(c);
+		return NULL;
+	}
+	*c = (struct pb_client){.source.fd = -1, .state = PB_STATE_READY, .tenant = t, .uid = (uid_t)-1, .pidfd = -1,
+				.next_model = 1, .next_lane = 1, .next = b->clients};
+	t->used[PB_LIMIT_CONNECTIONS] = 1;
+	b->clients = c;
+	return c;
 }

@@ -20,8 +20,8 @@ static void extract_free(struct pb_model_rec *m, struct pb_extract_rec *x)
 		p = &(*p)->next;
 	if (*p)
 		*p = x->next;
-	if (m->client)
-		m->client->files -= EXTRACT_FILES;
+	pb_tenant_discharge(m->tenant, PB_LIMIT_FDS, EXTRACT_FILES);
+	pb_tenant_discharge(m->tenant, PB_LIMIT_CONSTANTS, x->bytes);
 	pb_close_fd(&x->fd);
 	free(x);
 }
@@ -63,7 +63,7 @@ static void hand_out(struct pb_broker *b, struct pb_model_rec *m, struct pb_extr
 	extract_free(m, x);
 }
 
-static pb_status check(const struct pb_client *c, struct pb_model_rec *m, const struct pb_msg_read_constants *msg,
+static pb_status check(struct pb_model_rec *m, const struct pb_msg_read_constants *msg,
 		       struct pt2box_error *err)
 {
 	unsigned n = 0;
@@ -81,7 +81,20 @@ static pb_status check(const struct pb_client *c, struct pb_model_rec *m, const 
 	if (n >= EXTRACTS_PER_MODEL)
 		return pb_error_set(err, PT2BOX_LIMIT, "constants of a model may be read %d times at once",
 				    EXTRACTS_PER_MODEL);
-	return pb_constants_allow(c, m->const_bytes + m->n_constants, err);
+	return PT2BOX_OK;
+}
+
+/* The memory is the client's to keep afterwards: the charge is for what is made at a time. */
+static pb_status charge(struct pb_tenant *t, uint64_t bytes, struct pt2box_error *err)
+{
+	pb_status st = pb_tenant_charge(t, PB_LIMIT_CONSTANTS, bytes, err);
+
+	if (st)
+		return st;
+	st = pb_tenant_charge(t, PB_LIMIT_FDS, EXTRACT_FILES, err);
+	if (st)
+		pb_tenant_discharge(t, PB_LIMIT_CONSTANTS, bytes);
+	return st;
 }
 
 void pb_extract_begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_read_constants *msg)
@@ -90,13 +103,14 @@ void pb_extract_begin(struct pb_broker *b, struct pb_client *c, const struct pb_
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_extract_rec *x = NULL;
 
-	if (check(c, m, msg, &e) || pb_client_charge_files(b, c, EXTRACT_FILES, &e)) {
+	if (check(m, msg, &e) || charge(c->tenant, m->const_bytes + m->n_constants, &e)) {
 		pb_client_fail(b, c, msg->request, &e);
 		return;
 	}
 	x = calloc(1, sizeof(*x));
 	if (!x) {
-		c->files -= EXTRACT_FILES;
+		pb_tenant_discharge(c->tenant, PB_LIMIT_FDS, EXTRACT_FILES);
+		pb_tenant_discharge(c->tenant, PB_LIMIT_CONSTANTS, m->const_bytes + m->n_constants);
 		pb_error_set(&e, PT2BOX_NO_MEMORY, "the broker has no memory for a record");
 		pb_client_fail(b, c, msg->request, &e);
 		return;
@@ -108,6 +122,7 @@ void pb_extract_begin(struct pb_broker *b, struct pb_client *c, const struct pb_
 				     .inactive = msg->inactive,
 				     .worker = -1,
 				     .deadline_ns = pb_now_ns() + (uint64_t)pb_load_deadline_ms(b, m) * 1000000u,
+				     .bytes = m->const_bytes + m->n_constants,
 				     .fd = -1};
 	m->extracts = x;
 	if (make_memory(m, &x->fd, &e))

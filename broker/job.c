@@ -58,27 +58,29 @@ static void on_result(struct pb_broker *b, struct pb_source *s, uint32_t events)
 
 /* ---- turns ---- */
 
-unsigned pb_count_models(const struct pb_broker *b, uid_t uid, unsigned *ret_starts, unsigned *ret_briefs)
+unsigned pb_count_ending(const struct pb_broker *b, const struct pb_tenant *t)
 {
-	unsigned n = 0, starts = 0, briefs = 0;
+	unsigned n = t->ending;
+
+	for (const struct pb_job *j = b->jobs; j; j = j->next)
+		n += j->tenant == t && !j->model;
+	return n;
+}
+
+/* Those that the spawner is busy with; brief ones apart. */
+static unsigned count_starts(const struct pb_broker *b, const struct pb_tenant *t, unsigned *ret_briefs)
+{
+	unsigned starts = 0, briefs = 0;
 
 	for (const struct pb_client *c = b->clients; c; c = c->next)
-		for (const struct pb_model_rec *m = c->uid == uid ? c->models : NULL; m; m = m->next) {
-			n++;
+		for (const struct pb_model_rec *m = c->tenant == t ? c->models : NULL; m; m = m->next)
 			starts += m->state == PB_M_LOADING || m->state == PB_M_OPS;
-		}
-	for (const struct pb_model_rec *m = b->orphans; m; m = m->next)
-		n += m->uid == uid;
 	for (const struct pb_job *j = b->jobs; j; j = j->next) {
-		if (j->uid != uid)
-			continue;
-		n += !j->model;
-		starts += !j->brief;
-		briefs += j->brief;
+		starts += j->tenant == t && !j->brief;
+		briefs += j->tenant == t && j->brief;
 	}
-	*ret_starts = starts;
 	*ret_briefs = briefs;
-	return n;
+	return starts;
 }
 
 /* Well below what its socket holds: there is room for what follows an intake, and for kills. */
@@ -89,12 +91,11 @@ static bool spawner_listens(const struct pb_broker *b)
 	return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT);
 }
 
-bool pb_is_turn(const struct pb_broker *b, uid_t uid, bool brief)
+bool pb_is_turn(const struct pb_broker *b, const struct pb_tenant *t, bool brief)
 {
-	unsigned starts, briefs;
+	unsigned briefs, starts = count_starts(b, t, &briefs);
 
-	(void)pb_count_models(b, uid, &starts, &briefs);
-	return (brief ? briefs < PB_BRIEFS_PER_UID : starts < PB_STARTS_PER_UID) && spawner_listens(b);
+	return (brief ? briefs < PB_BRIEFS_PER_TENANT : starts < PB_STARTS_PER_TENANT) && spawner_listens(b);
 }
 
 /* ---- life ---- */
@@ -109,6 +110,7 @@ static void job_free(struct pb_broker *b, struct pb_job *j)
 		*p = j->next;
 	pb_loop_remove(b, &j->result);
 	pb_loop_remove(b, &j->errors);
+	pb_tenant_unref(b, j->tenant);
 	free(j);
 }
 
@@ -130,7 +132,7 @@ pb_status pb_job_start(struct pb_broker *b, struct pb_model_rec *m, enum pb_msg_
 			     .model = m,
 			     .object = object,
 			     .done = done,
-			     .uid = m->uid,
+			     .tenant = pb_tenant_ref(m->tenant),
 			     .brief = m->brief,
 			     .spawn_id = (uint32_t)spawn_id,
 			     .deadline_ns = pb_now_ns() + JOB_DEADLINE_NS,

@@ -40,24 +40,38 @@ static uint64_t round_bytes(uint64_t want)
 	return b;
 }
 
-static pb_status charge(struct pb_broker *b, struct pb_client *c, uint64_t bytes, uint32_t files,
-			struct pt2box_error *err)
+/* @slots: each is a run that may be in flight. */
+static pb_status charge(struct pb_tenant *t, uint64_t bytes, uint32_t files, uint32_t slots, struct pt2box_error *err)
 {
-	pb_status st;
+	pb_status st = pb_tenant_charge(t, PB_LIMIT_LANES, bytes, err);
 
-	if (bytes > PB_LANE_BYTES_PER_CLIENT - c->lane_bytes)
-		return pb_error_set(err, PT2BOX_LIMIT, "lanes of one connection may hold %llu bytes",
-				    (unsigned long long)PB_LANE_BYTES_PER_CLIENT);
-	st = pb_client_charge_files(b, c, files, err);
-	if (!st)
-		c->lane_bytes += bytes;
+	if (st)
+		return st;
+	st = pb_tenant_charge(t, PB_LIMIT_FDS, files, err);
+	if (!st) {
+		st = pb_tenant_charge(t, PB_LIMIT_RUNS, slots, err);
+		if (st)
+			pb_tenant_discharge(t, PB_LIMIT_FDS, files);
+	}
+	if (st)
+		pb_tenant_discharge(t, PB_LIMIT_LANES, bytes);
 	return st;
 }
 
-static void discharge(struct pb_client *c, uint64_t bytes, uint32_t files)
+static void discharge(struct pb_tenant *t, uint64_t bytes, uint32_t files, uint32_t slots)
 {
-	c->lane_bytes -= bytes;
-	c->files -= files;
+	pb_tenant_discharge(t, PB_LIMIT_LANES, bytes);
+	pb_tenant_discharge(t, PB_LIMIT_FDS, files);
+	pb_tenant_discharge(t, PB_LIMIT_RUNS, slots);
+}
+
+/* As many as the tenant's runs in flight leave, so that a small limit does not need many lanes to be of use. */
+static uint32_t slots_for(const struct pb_tenant *t)
+{
+	const uint64_t limit = t->limit[PB_LIMIT_RUNS], used = t->used[PB_LIMIT_RUNS];
+	const uint64_t left = used < limit ? limit - used : 0;
+
+	return left == 0 ? 1 : left < PB_LANE_SLOTS ? (uint32_t)left : PB_LANE_SLOTS;
 }
 
 static void free_segment(struct pb_segment_rec *s)
@@ -78,6 +92,8 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 		p = &(*p)->next;
 	if (*p)
 		*p = l->next;
+	if (l->lane.up)
+		pb_isolate_lane_closes(l);
 	if (m->state != PB_M_ENDING)
 		pb_workers_send(b, m, l->session, PB_MSG_detach, &d, NULL, 0);
 	while (l->segments) {
@@ -87,8 +103,7 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 		files += SEGMENT_FILES;
 		free_segment(s);
 	}
-	if (m->client)
-		discharge(m->client, l->bytes, files);
+	discharge(m->tenant, l->bytes, files, l->slots);
 	pb_lane_unmap(&l->lane);
 	pb_close_fd(&l->up_rw);
 	pb_close_fd(&l->up_ro);
@@ -180,7 +195,7 @@ static bool has_room(const struct pb_model_rec *m, uint32_t session)
 void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_open *msg)
 {
 	struct pb_model_rec *m = pb_model_find(c, msg->model);
-	struct pb_lane_geometry geo = {.slots = PB_LANE_SLOTS,
+	struct pb_lane_geometry geo = {.slots = slots_for(c->tenant),
 				       .up_bytes = round_bytes(msg->up_bytes),
 				       .down_bytes = round_bytes(msg->down_bytes)};
 	struct pt2box_error e = {.status = PT2BOX_OK};
@@ -198,10 +213,11 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	}
 	geo.slot_bytes = pb_lane_slot_bytes((uint32_t)m->n_inputs, (uint32_t)m->n_outputs);
 	l = calloc(1, sizeof(*l));
-	if (!l || !has_room(m, (uint32_t)msg->session) ||
-	    charge(b, c, geo.up_bytes + geo.down_bytes, LANE_FILES, &e)) {
+	if (!l || !has_room(m, (uint32_t)msg->session))
+		pb_error_set(&e, PT2BOX_LIMIT, "a model may have %d lanes", PB_LANES_PER_SESSION);
+	if (e.status || charge(c->tenant, geo.up_bytes + geo.down_bytes, LANE_FILES, geo.slots, &e)) {
 		free(l);
-		fail_request(b, c, msg->request, PT2BOX_LIMIT, "no more lanes, or no more memory for lanes");
+		pb_client_fail(b, c, msg->request, &e);
 		return;
 	}
 	l->model = m;
@@ -210,6 +226,7 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	l->up_rw = l->up_ro = l->down_rw = l->down_ro = -1;
 	l->next_segment = 1;
 	l->bytes = geo.up_bytes + geo.down_bytes;
+	l->slots = geo.slots;
 	l->next = m->lanes;
 	m->lanes = l;
 	if (make_lane(l, &geo, &e)) {
@@ -245,9 +262,11 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	for (s = l->segments; s; s = s->next)
 		n += s->down == (msg->down != 0);
 	s = calloc(1, sizeof(*s));
-	if (!s || n >= PB_LANE_SEGMENTS_MAX || charge(b, c, bytes, SEGMENT_FILES, &e)) {
+	if (!s || n >= PB_LANE_SEGMENTS_MAX)
+		pb_error_set(&e, PT2BOX_LIMIT, "the lane cannot grow further");
+	if (e.status || charge(c->tenant, bytes, SEGMENT_FILES, 0, &e)) {
 		free(s);
-		fail_request(b, c, msg->request, PT2BOX_LIMIT, "the lane cannot grow further");
+		pb_client_fail(b, c, msg->request, &e);
 		return;
 	}
 	s->fd_ro = s->fd_rw = -1;
@@ -261,7 +280,7 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 		pb_client_fail(b, c, msg->request, &e);
 		l->segments = s->next;
 		l->bytes -= bytes;
-		discharge(c, bytes, SEGMENT_FILES);
+		discharge(c->tenant, bytes, SEGMENT_FILES, 0);
 		free_segment(s);
 		return;
 	}
@@ -284,7 +303,7 @@ void pb_lanes_close_segment(struct pb_broker *b, struct pb_client *c, const stru
 			continue;
 		*p = s->next;
 		l->bytes -= s->bytes;
-		discharge(c, s->bytes, SEGMENT_FILES);
+		discharge(c->tenant, s->bytes, SEGMENT_FILES, 0);
 		free_segment(s);
 		pb_workers_send(b, l->model, l->session, PB_MSG_detach_segment, &d, NULL, 0);
 		return;
@@ -439,8 +458,10 @@ static void overrun(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot, u
 static bool is_stalled(const struct pb_lane_rec *l, const struct pb_slot_watch *w, uint64_t now)
 {
 	int64_t limit = l->model->run_deadline_ms;
+	/* Nobody is blamed for the time in which he was told to wait. */
+	uint64_t since = w->seen_ns > l->model->paused_ns ? w->seen_ns : l->model->paused_ns;
 
-	return w->waits && !w->claimed_ns && limit >= 0 && now >= w->seen_ns + (uint64_t)limit * 1000000u;
+	return w->waits && !w->claimed_ns && limit >= 0 && now >= since + (uint64_t)limit * 1000000u;
 }
 
 /*
@@ -454,15 +475,20 @@ static bool watch_slot(struct pb_broker *b, struct pb_lane_rec *l, uint32_t slot
 	struct pb_lane_peek p;
 
 	pb_lane_look(&l->lane, slot, &p);
+	if (p.pending || p.seq != w->last)
+		l->model->tenant->active_ns = now;
+	w->last = p.seq;
 	w->waits = p.pending;
 	if (!p.pending)
 		return false;
 	if (w->seq != p.seq)
-		*w = (struct pb_slot_watch){.seq = p.seq, .waits = true, .seen_ns = now};
+		*w = (struct pb_slot_watch){.seq = p.seq, .last = p.seq, .served = w->served, .waits = true, .seen_ns = now};
 	if (p.claimed) {
 		w->worker = p.worker;
 		if (!w->claimed_ns)
 			w->claimed_ns = now;
+		if (pb_isolate_is_second_run(l, slot, &p))
+			pb_worker_kill(b, l->model, p.worker, PT2BOX_MODEL_PROTOCOL);
 	}
 	if (!w->claimed_ns)
 		return is_stalled(l, w, now);

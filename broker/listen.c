@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +16,38 @@
 #include "broker/broker.h"
 
 #define FIRST_FD 3
+
+/* A folder that nobody else may write to: there a name is this user's. */
+static bool is_mine(const char *dir)
+{
+	struct stat sb;
+
+	return stat(dir, &sb) == 0 && S_ISDIR(sb.st_mode) && sb.st_uid == geteuid() && !(sb.st_mode & 022);
+}
+
+pb_status pb_default_socket(char ret[108], struct pt2box_error *err)
+{
+	const char *env = getenv("PT2BOX_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
+	char dir[64];
+	int n;
+
+	if (env && *env) {
+		n = snprintf(ret, 108, "%s", env);
+	} else if (geteuid() == 0) {
+		n = snprintf(ret, 108, "/run/pt2box.sock");
+	} else {
+		snprintf(dir, sizeof(dir), "/run/user/%u", geteuid());
+		if (!run || !*run)
+			run = is_mine(dir) ? dir : NULL;
+		/* Not in /tmp: whoever is first there would be taken for the broker. */
+		if (!run)
+			return pb_error_set(err, PT2BOX_USAGE,
+					    "there is no XDG_RUNTIME_DIR and no /run/user/%u: name a socket with --socket",
+					    geteuid());
+		n = snprintf(ret, 108, "%s/pt2box.sock", run);
+	}
+	return n < 108 ? PT2BOX_OK : pb_error_set(err, PT2BOX_USAGE, "the socket's path is too long");
+}
 
 /* A socket left by a broker that died is taken over; one that somebody answers on is not. */
 static pb_status take_path(const struct sockaddr_un *a, struct pt2box_error *err)
@@ -35,7 +68,25 @@ static pb_status take_path(const struct sockaddr_un *a, struct pt2box_error *err
 	return PT2BOX_OK;
 }
 
-pb_status pb_listen(const char *path, int *ret_fd, struct pt2box_error *err)
+/* Nobody else's until it has its group and mode; and nobody can connect before it listens. */
+static pb_status bind_as(int fd, const struct sockaddr_un *a, unsigned mode, const char *group, struct pt2box_error *err)
+{
+	const struct group *gr = group ? getgrnam(group) : NULL;
+	const mode_t before = umask(0177);
+	const int rc = bind(fd, (const struct sockaddr *)a, sizeof(*a));
+	gid_t gid = gr ? gr->gr_gid : (gid_t)-1;
+
+	umask(before);
+	if (rc != 0)
+		return pb_error_sys(err, "%s", a->sun_path);
+	if (group && !gr)
+		gid = (gid_t)strtoul(group, NULL, 10); /* a number, as the configuration has checked */
+	if ((group && chown(a->sun_path, (uid_t)-1, gid) != 0) || chmod(a->sun_path, mode) != 0)
+		return pb_error_sys(err, "group and mode of %s", a->sun_path);
+	return PT2BOX_OK;
+}
+
+pb_status pb_listen(const char *path, unsigned mode, const char *group, int *ret_fd, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int fd = -1;
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -48,11 +99,13 @@ pb_status pb_listen(const char *path, int *ret_fd, struct pt2box_error *err)
 	if (st)
 		return st;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 64) != 0)
+	if (fd < 0)
 		return pb_error_sys(err, "%s", path);
-	/* Anybody may connect: what they may do is decided by who they are. */
-	if (geteuid() == 0)
-		chmod(path, 0666);
+	st = bind_as(fd, &a, mode, group, err);
+	if (st)
+		return st;
+	if (listen(fd, 64) != 0)
+		return pb_error_sys(err, "%s", path);
 	*ret_fd = pb_take_fd(&fd);
 	return PT2BOX_OK;
 }

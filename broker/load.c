@@ -14,8 +14,6 @@
 #define TEAM_MAX 1024
 #define WAIT_CONSTANTS_NS (60ull * 1000000000u)
 #define ASK_AGAIN_NS 2000000u
-#define OPS_FILES 3	/* of an ops process, besides two a worker */
-#define MODEL_FILES 16 /* of a model in the broker, besides one a worker */
 
 /* ---- intake ---- */
 
@@ -23,7 +21,8 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *objec
 
 static pb_status start_intake(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
 {
-	struct pb_msg_spawn_intake s = {.inspect = m->brief ? 2 : m->inspect_only, .max_bytes = PB_PACKAGE_BYTES_MAX};
+	struct pb_msg_spawn_intake s = {.inspect = m->brief ? 2 : m->inspect_only,
+					.max_bytes = m->reserved ? m->reserved : PB_PACKAGE_BYTES_MAX};
 	int fds[5];
 	pb_status st;
 
@@ -44,11 +43,38 @@ static pb_status start_intake(struct pb_broker *b, struct pb_model_rec *m, struc
 	return st;
 }
 
+static pb_status start_from_repo(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err);
+
+static uint64_t file_bytes(int fd)
+{
+	struct stat sb;
+
+	return fd >= 0 && fstat(fd, &sb) == 0 && sb.st_size > 0 ? (uint64_t)sb.st_size : 0;
+}
+
+/* Memory that intake may make. Descriptions are small, and public memory is nobody's. */
+static pb_status reserve(struct pb_model_rec *m, struct pt2box_error *err)
+{
+	if (m->inspect_only || pb_repo_is_public(m) || m->reserved)
+		return PT2BOX_OK;
+	return pb_tenant_reserve(m->tenant, file_bytes(m->package_fd) + file_bytes(m->constants_fd),
+				 PB_PACKAGE_BYTES_MAX, &m->reserved, err);
+}
+
 /* Who asks for many starts at once waits for its own, and nobody else does. */
 static pb_status start_in_turn(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
 {
-	if (pb_is_turn(b, m->uid, m->brief))
-		return start_intake(b, m, err);
+	pb_status st = PT2BOX_NOT_FOUND;
+
+	if (pb_is_turn(b, m->tenant, m->brief)) {
+		if (pb_repo_take(m))
+			return start_from_repo(b, m, err);
+		st = reserve(m, err);
+		if (!st)
+			return start_intake(b, m, err);
+	}
+	if (st != PT2BOX_NOT_FOUND)
+		return st;
 	m->state = PB_M_WAIT_TURN;
 	m->deadline_ns = pb_now_ns() + ASK_AGAIN_NS;
 	return PT2BOX_OK;
@@ -124,11 +150,12 @@ static void note_why_fixed(struct pb_model_rec *m, const struct pb_manifest *mf)
 static pb_status take_memory(struct pb_broker *b, struct pb_model_rec *m, const struct pb_manifest *mf,
 			     const char *result_text, struct pt2box_error *err)
 {
+	struct pb_tenant *owner = pb_repo_is_public(m) ? NULL : m->tenant;
 	struct pb_memory *constants = NULL;
-	pb_status st = pb_memory_new(b, m->uid, PB_MEM_CODE, &m->out_model, &m->code, err);
+	pb_status st = pb_memory_new(b, owner, PB_MEM_CODE, &m->out_model, &m->code, err);
 
 	if (!st)
-		st = pb_memory_new(b, m->uid, PB_MEM_CONSTANTS, &m->out_constants, &constants, err);
+		st = pb_memory_new(b, owner, PB_MEM_CONSTANTS, &m->out_constants, &constants, err);
 	if (st)
 		return st;
 	set_code_key(m->code, mf);
@@ -158,6 +185,12 @@ static void start_processes(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
+	pb_repo_keep(m);
+	if (m->preload) {
+		pb_log(b, "model %s of the repository is ready", m->repo->conf->name);
+		pb_model_end(b, m);
+		return;
+	}
 	if (!m->ops) {
 		pb_load_continue(b, m);
 		return;
@@ -195,13 +228,14 @@ static void share_or_start(struct pb_broker *b, struct pb_model_rec *m)
 
 static void take_facts(struct pb_broker *b, struct pb_model_rec *m, const struct pb_manifest *mf)
 {
-	m->stateful = mf->mutates;
+	m->stateful = mf->mutates && !m->opt.isolate;
 	m->copy_inputs = m->stateful; /* a repeat after a fault would count twice */
 	m->n_workers = m->stateful ? 1 : (uint32_t)m->opt.runners;
 	m->run_deadline_ms = pb_deadline_of(m->opt.run_deadline_ms, b->config.run_deadline_ms);
 	m->team = mf->openmp_threads < TEAM_MAX ? mf->openmp_threads : TEAM_MAX;
 	m->lapack = mf->needs_lapack;
 	snprintf(m->model_name, sizeof(m->model_name), "%s", mf->model_name);
+	pb_admit_lower(m->tenant, &m->charges, m->n_workers, m->ops != NULL);
 	pb_workers_init(m);
 }
 
@@ -209,7 +243,12 @@ static pb_status read_manifest(struct pb_model_rec *m, struct pb_manifest **ret,
 {
 	pb_status st = seal_manifest(m, err);
 
-	return st ? st : pb_manifest_read(m->out_manifest, ret, err);
+	if (!st)
+		st = pb_tenant_charge(m->tenant, PB_LIMIT_CONSTANTS, file_bytes(m->out_manifest), err);
+	if (st)
+		return st;
+	m->manifest_bytes = file_bytes(m->out_manifest);
+	return pb_manifest_read(m->out_manifest, ret, err);
 }
 
 static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *object, const struct pt2box_error *result)
@@ -221,6 +260,7 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *objec
 
 	(void)object;
 	m->job = NULL;
+	pb_tenant_unreserve(m->tenant, &m->reserved);
 	if (!st)
 		st = read_manifest(m, &mf, &e);
 	pb_close_fd(&m->package_fd);
@@ -243,6 +283,32 @@ static void intake_done(struct pb_broker *b, struct pb_model_rec *m, void *objec
 		pb_model_load_failed(b, m, &e);
 	else
 		share_or_start(b, m);
+}
+
+/* What intake has made of the same model before. */
+static pb_status start_from_repo(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)
+{
+	struct pb_manifest *mf = NULL;
+	pb_status st = pb_manifest_read(m->out_manifest, &mf, err);
+
+	pb_close_fd(&m->package_fd);
+	pb_close_fd(&m->constants_fd);
+	if (!st)
+		st = choose_backend(b, m, mf, err);
+	if (!st) {
+		m->code = pb_memory_ref(m->repo->code);
+		if (m->repo->constants)
+			pb_buffer_set(b, &m->active, pb_memory_ref(m->repo->constants), 0);
+		m->own_constants = !m->repo->constants && mf->const_source != PB_CONSTS_NONE;
+		if (m->own_constants)
+			pb_buffer_set(b, &m->active, pb_memory_ref(m->code), mf->const_file_offset);
+		note_why_fixed(m, mf);
+		take_facts(b, m, mf);
+	}
+	pb_manifest_free(mf);
+	if (!st)
+		start_processes(b, m);
+	return st;
 }
 
 /* ---- requests ---- */
@@ -271,47 +337,54 @@ pb_status pb_check_file(const struct pb_broker *b, int fd, const char *what, str
 	return PT2BOX_OK;
 }
 
-static pb_status check_limits(struct pb_broker *b, struct pb_client *c, struct pt2box_error *err)
-{
-	unsigned starts, briefs;
+enum purpose { TO_LOAD, TO_INSPECT, TO_INSPECT_BRIEFLY, TO_PRELOAD };
 
-	if (c->n_models >= PB_MODELS_PER_CLIENT)
-		return pb_error_set(err, PT2BOX_LIMIT, "a connection may hold %d models", PB_MODELS_PER_CLIENT);
-	if (pb_count_models(b, c->uid, &starts, &briefs) >= PB_MODELS_PER_UID)
-		return pb_error_set(err, PT2BOX_LIMIT, "a user may hold %d models", PB_MODELS_PER_UID);
+/* Of a request: fds are the record's. @repo: the package is the operator's, and so may be its constants. */
+static pb_status model_for(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, enum purpose why,
+			   struct pb_repo_model *repo, bool plugin, struct pb_model_rec **ret, struct pt2box_error *err)
+{
+	struct pb_charges charges;
+	struct pb_model_rec *m;
+	pb_status st = pb_admit_charge(b, c->tenant, opt, plugin, why == TO_LOAD, &charges, err);
+
+	if (st)
+		return st;
+	m = pb_model_new(c, opt->request);
+	if (!m) {
+		pb_admit_discharge(c->tenant, &charges);
+		return pb_error_set(err, PT2BOX_NO_MEMORY, "the broker has no memory for a model");
+	}
+	m->charges = charges;
+	m->opt = *opt;
+	m->repo = repo;
+	m->inspect_only = why == TO_INSPECT || why == TO_INSPECT_BRIEFLY;
+	m->brief = why == TO_INSPECT_BRIEFLY;
+	m->preload = why == TO_PRELOAD;
+	if (repo) {
+		m->package_fd = fcntl(repo->fd, F_DUPFD_CLOEXEC, 3);
+		if (repo->constants_fd >= 0 && !opt->constants)
+			m->constants_fd = fcntl(repo->constants_fd, F_DUPFD_CLOEXEC, 3);
+	}
+	*ret = m;
 	return PT2BOX_OK;
 }
 
-enum purpose { TO_LOAD, TO_INSPECT, TO_INSPECT_BRIEFLY };
-
-static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, enum purpose why, int fd_take,
-		  int plugin_take)
+static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *opt, enum purpose why,
+		  struct pb_repo_model *repo, int fd_take, int plugin_take)
 {
 	PB_CLEANUP(pb_client_drop_fd) int fd = fd_take;
 	PB_CLEANUP(pb_client_drop_fd) int plugin = plugin_take;
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_model_rec *m;
-	uint32_t files = MODEL_FILES + (uint32_t)opt->runners;
 
-	if (plugin >= 0)
-		files += OPS_FILES + 2 * (uint32_t)opt->runners;
-	if (pb_check_file(b, fd, "the package", &e) || (plugin >= 0 && pb_check_file(b, plugin, "the plugin", &e)) || check_limits(b, c, &e) ||
-	    pb_client_charge_files(b, c, files, &e)) {
+	if ((!repo && pb_check_file(b, fd, "the package", &e)) ||
+	    (plugin >= 0 && pb_check_file(b, plugin, "the plugin", &e)) ||
+	    model_for(b, c, opt, why, repo, plugin >= 0, &m, &e)) {
 		pb_client_fail(b, c, opt->request, &e);
 		return;
 	}
-	m = pb_model_new(c, opt->request);
-	if (!m) {
-		c->files -= files;
-		pb_error_set(&e, PT2BOX_NO_MEMORY, "the broker has no memory for a model");
-		pb_client_fail(b, c, opt->request, &e);
-		return;
-	}
-	m->files = files;
-	m->opt = *opt;
-	m->inspect_only = why != TO_LOAD;
-	m->brief = why == TO_INSPECT_BRIEFLY;
-	m->package_fd = pb_take_fd(&fd);
+	if (!repo)
+		m->package_fd = pb_take_fd(&fd);
 	if (plugin >= 0 && pb_ops_new(m, pb_take_fd(&plugin), &e)) {
 		pb_model_load_failed(b, m, &e);
 		return;
@@ -324,61 +397,57 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	}
 }
 
-/* What the operator set is the most that a tenant gets; of an embedded broker the client is the operator. */
-static bool is_too_much(const struct pb_broker *b, const struct pb_msg_load *m)
+pb_status pb_load_preload(struct pb_broker *b, struct pb_client *c, struct pb_repo_model *repo,
+			  const struct pb_msg_load *opt, struct pt2box_error *err)
 {
-	return b->config.embedded_fd < 0 && m->memory_bytes > b->config.memory_bytes;
+	struct pb_model_rec *m;
+	pb_status st = model_for(b, c, opt, TO_PRELOAD, repo, false, &m, err);
+
+	if (st)
+		return st;
+	st = start_in_turn(b, m, err);
+	if (st)
+		pb_model_end(b, m);
+	return st;
 }
 
-static bool one_of(const char *s, const char *const *list)
+void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, struct pb_fds *fds)
 {
-	for (; *list; list++)
-		if (strcmp(s, *list) == 0)
-			return true;
-	return false;
-}
-
-static pb_status check_options(const struct pb_broker *b, const struct pb_msg_load *m, struct pt2box_error *err)
-{
-	static const char *const backends[] = {"auto", "native", "torch", NULL};
-	static const char *const profiles[] = {"default", "strict", NULL};
-
-	if (!one_of(m->backend, backends))
-		return pb_error_set(err, PT2BOX_USAGE, "backend must be auto, native or torch");
-	if (strcmp(m->backend, "torch") == 0 && !b->config.torch.path[0])
-		return pb_error_set(err, PT2BOX_UNSUPPORTED, "backend torch: %s", b->config.torch.text);
-	if (!one_of(m->profile, profiles))
-		return pb_error_set(err, PT2BOX_USAGE, "profile must be default or strict");
-	if (m->runners < 1)
-		return pb_error_set(err, PT2BOX_USAGE, "runners must be 1 to %d", PB_WORKERS_MAX);
-	if (m->load_deadline_ms < 0 || m->run_deadline_ms < -1)
-		return pb_error_set(err, PT2BOX_USAGE, "a deadline must be positive");
-	if (is_too_much(b, m))
-		return pb_error_set(err, PT2BOX_LIMIT, "a worker may have at most %llu bytes here",
-				    (unsigned long long)b->config.memory_bytes);
-	return PT2BOX_OK;
-}
-
-void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load *m, int package_fd_take,
-	     int plugin_fd_take)
-{
+	PB_CLEANUP(pb_client_drop_fd) int package = -1;
+	PB_CLEANUP(pb_client_drop_fd) int plugin = -1;
 	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pb_repo_model *repo = NULL;
+	struct pb_msg_load opt = *m;
+	const bool named = m->name[0];
 
-	if (check_options(b, m, &e)) {
-		pb_client_drop_fd(&package_fd_take);
-		pb_client_drop_fd(&plugin_fd_take);
+	if (!named && fds->n > 0)
+		package = pb_fds_take(fds, 0);
+	if (fds->n > (named ? 0 : 1))
+		plugin = pb_fds_take(fds, named ? 0 : 1);
+	if (!named && package < 0)
+		pb_error_set(&e, PT2BOX_USAGE, "a load needs a package, or the name of a model that is offered");
+	/* First of all: who may not use a model learns nothing about it from what else is wrong. */
+	if (e.status || (named && pb_repo_find(b, c->tenant, m->name, &repo, &e)) ||
+	    pb_admit(b, c->tenant, repo, plugin >= 0, &opt, &e)) {
 		pb_client_fail(b, c, m->request, &e);
 		return;
 	}
-	begin(b, c, m, TO_LOAD, package_fd_take, plugin_fd_take);
+	begin(b, c, &opt, TO_LOAD, repo, pb_take_fd(&package), pb_take_fd(&plugin));
 }
 
 void pb_load_inspect(struct pb_broker *b, struct pb_client *c, const struct pb_msg_inspect *m, int package_fd_take)
 {
-	struct pb_msg_load opt = {.request = m->request, .runners = 1};
+	PB_CLEANUP(pb_client_drop_fd) int fd = package_fd_take;
+	struct pb_msg_load opt = {.request = m->request, .backend = "auto", .profile = "default", .runners = 1};
+	struct pt2box_error e;
 
 	snprintf(opt.model, sizeof(opt.model), "%s", m->model);
-	begin(b, c, &opt, m->brief ? TO_INSPECT_BRIEFLY : TO_INSPECT, package_fd_take, -1);
+	if (!c->tenant->conf->upload) {
+		pb_error_set(&e, PT2BOX_DENIED, "tenant %s may not bring packages", c->tenant->name);
+		pb_client_fail(b, c, m->request, &e);
+		return;
+	}
+	begin(b, c, &opt, m->brief ? TO_INSPECT_BRIEFLY : TO_INSPECT, NULL, pb_take_fd(&fd), -1);
 }
 
 void pb_load_give_constants(struct pb_broker *b, struct pb_client *c, uint64_t request, int fd_take)

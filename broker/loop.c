@@ -85,7 +85,7 @@ static uint64_t tick(struct pb_broker *b)
 	}
 	for (struct pb_job *j = b->jobs; j; j = j->next)
 		next = earlier(next, pb_job_tick(b, j, now));
-	return next;
+	return earlier(next, pb_fair_tick(b, now));
 }
 
 static int timeout_ms(uint64_t next)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pt2boxd, the broker: options -> listen -> spawner -> drop privileges -> sandbox on -> loop -> tear down.
+ * pt2boxd, the broker: options and configuration -> listen -> spawner -> files of the repository -> drop privileges ->
+ * sandbox on -> loop -> tear down.
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,10 +30,12 @@
 #define TEAR_DOWN_MS 10000
 
 static const char usage[] =
-	"usage: pt2boxd [--socket PATH] [options]\n"
+	"usage: pt2boxd [--config FILE] [--socket PATH] [options]\n"
 	"Runs PyTorch AOTInductor packages for clients of a Unix socket, in confined processes.\n\n"
+	"  --config FILE        tenants, their limits, models offered by name; options here go before it\n"
+	"  --check-config       say what the file means and end: exit status 2 if it is wrong\n"
 	"  --socket PATH        where to listen (default $PT2BOX_SOCKET, else /run/pt2box.sock as root,\n"
-	"                       $XDG_RUNTIME_DIR/pt2box.sock otherwise)\n"
+	"                       else pt2box.sock in $XDG_RUNTIME_DIR or /run/user/UID)\n"
 	"  --load-deadline MS   for loading a package (default 60000)\n"
 	"  --run-deadline MS    for one run (default 60000; -1: none)\n"
 	"  --op-deadline MS     for one call of a plugin's operator (default 10000)\n"
@@ -41,6 +44,7 @@ static const char usage[] =
 	"  --help, --version\n";
 
 static const struct option long_options[] = {
+	{"config", required_argument, NULL, 'c'},	 {"check-config", no_argument, NULL, 'C'},
 	{"socket", required_argument, NULL, 's'},	 {"embedded-fd", required_argument, NULL, 'e'},
 	{"load-deadline", required_argument, NULL, 'l'}, {"run-deadline", required_argument, NULL, 'r'},
 	{"op-deadline", required_argument, NULL, 'o'},	 {"memory", required_argument, NULL, 'm'},
@@ -78,12 +82,56 @@ static int64_t number(const char *text, int64_t min)
 	return v;
 }
 
+/* The configuration comes first, wherever it is named, so that options override it. */
+static void configure(int argc, char **argv, struct pb_config *c)
+{
+	struct pt2box_error e = {.status = PT2BOX_OK};
+	struct pb_service_conf *s = NULL;
+	const char *path = NULL;
+	bool check = false;
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (o == 'c')
+			path = optarg;
+		check |= o == 'C';
+		if (o == '?')
+			exit(PT2BOX_USAGE);
+	}
+	optind = 0; /* also resets what getopt has in mind */
+	if (check && !path)
+		bad_usage("--check-config needs --config FILE");
+	if (path && pb_config_read(path, &s, &e))
+		die(c, &e);
+	if (check) {
+		pb_config_print(stdout, s);
+		pb_config_free(s);
+		exit(0);
+	}
+	if (!s)
+		return;
+	c->service = s;
+	c->socket_path = s->socket;
+	c->verbose = s->verbose;
+	if (s->load_deadline_ms)
+		c->load_deadline_ms = s->load_deadline_ms;
+	if (s->run_deadline_ms)
+		c->run_deadline_ms = s->run_deadline_ms;
+	if (s->op_deadline_ms)
+		c->op_deadline_ms = s->op_deadline_ms;
+	if (s->memory_bytes)
+		c->memory_bytes = s->memory_bytes;
+}
+
 static void parse(int argc, char **argv, struct pb_config *c)
 {
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (o) {
+		case 'c':
+		case 'C':
+			break; /* configure() */
 		case 's':
 			c->socket_path = optarg;
 			break;
@@ -136,19 +184,6 @@ static const char *libexec_dir(void)
 	return dir;
 }
 
-static const char *default_socket(void)
-{
-	static char path[108];
-	const char *env = getenv("PT2BOX_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
-
-	if (env && *env)
-		return env;
-	if (geteuid() == 0 || !run)
-		return geteuid() == 0 ? "/run/pt2box.sock" : "/tmp/pt2box.sock";
-	snprintf(path, sizeof(path), "%s/pt2box.sock", run);
-	return path;
-}
-
 /* Nothing is left to accept with: taken and closed, it does not wake us again and again. */
 static void turn_away(struct pb_broker *b, int listener)
 {
@@ -176,6 +211,44 @@ static void on_signal(struct pb_broker *b, struct pb_source *s, uint32_t events)
 	(void)events;
 	if (read(s->fd, &si, sizeof(si)) == sizeof(si) && si.ssi_signo != SIGCHLD)
 		b->stop = true;
+}
+
+/* A line of a report of layers says that it is on. */
+static bool is_on(const char *report, const char *layer)
+{
+	const size_t n = strlen(layer);
+
+	for (const char *at = report; at && *at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL)
+		if (strncmp(at, layer, n) == 0 && strncmp(at + n, "\ton\t", 4) == 0)
+			return true;
+	return false;
+}
+
+/* The spawner has said what it has, and where that is asked what the machine has: models may run here, or nobody is let in. */
+static void open_for_clients(struct pb_broker *b)
+{
+	const struct pb_service_conf *s = b->config.service;
+	struct pb_msg_spawn_probe ask;
+	struct pt2box_error e = {.status = PT2BOX_OK};
+
+	if (b->listener.fd < 0 || b->listens)
+		return;
+	if (s && s->n_required && !b->probe) {
+		if (!b->probing && pb_send(b->spawner.fd, PB_MSG_spawn_probe, &ask, NULL, 0, &e))
+			die(&b->config, &e);
+		b->probing = true;
+		return;
+	}
+	for (size_t i = 0; s && i < s->n_required; i++)
+		if (!is_on(b->spawner_layers, s->required[i]) && !is_on(b->probe, s->required[i])) {
+			pb_error_set(&e, PT2BOX_LAYER_MISSING, "the configuration requires \"%s\", which cannot be had here",
+				     s->required[i]);
+			die(&b->config, &e);
+		}
+	if (pb_loop_add(b, &b->listener, &e))
+		die(&b->config, &e);
+	b->listens = true;
+	pb_repo_preload(b);
 }
 
 static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events)
@@ -209,10 +282,13 @@ static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events
 		break;
 	case PB_MSG_probed:
 		pb_report_probed(b, &m->probed);
+		open_for_clients(b);
 		break;
 	case PB_MSG_spawner_layers:
 		free(b->spawner_layers);
 		b->spawner_layers = strndup((const char *)m->spawner_layers.report.data, m->spawner_layers.report.len);
+		b->shares_cpu = m->spawner_layers.shares_cpu;
+		open_for_clients(b);
 		break;
 	default:
 		break;
@@ -262,11 +338,14 @@ static void on_parent(struct pb_broker *b, struct pb_source *s, uint32_t events)
  */
 static pb_status watch_parent(struct pb_broker *b, struct pt2box_error *err)
 {
+	int fd;
 	pid_t pid;
 
 	assert(b->clients); /* the embedded one was added just before */
 	pid = b->clients->pid;
-	b->parent = (struct pb_source){(int)syscall(SYS_pidfd_open, pid, 0), on_parent, NULL};
+	/* The kernel's own answer where it has one: a number may be another process's meanwhile. */
+	fd = b->clients->pidfd >= 0 ? fcntl(b->clients->pidfd, F_DUPFD_CLOEXEC, 3) : (int)syscall(SYS_pidfd_open, pid, 0);
+	b->parent = (struct pb_source){fd, on_parent, NULL};
 	if (b->parent.fd < 0 && errno == ESRCH)
 		return pb_error_set(err, PT2BOX_BROKER_LOST, "process %d, which wanted a broker, is gone", pid);
 	return b->parent.fd < 0 ? PT2BOX_OK : pb_loop_add(b, &b->parent, err);
@@ -283,13 +362,47 @@ static pb_status add_clients(struct pb_broker *b, int listener, struct pt2box_er
 		st = pb_client_new(b, b->config.embedded_fd, err);
 		return st ? st : watch_parent(b, err);
 	}
-	b->listener = (struct pb_source){listener, on_connect, NULL};
-	return pb_loop_add(b, &b->listener, err);
+	b->listener = (struct pb_source){listener, on_connect, NULL}; /* in the loop when the spawner is there */
+	return PT2BOX_OK;
+}
+
+/* What needs rights, and their end. */
+static pb_status start_with_rights(struct pb_broker *b, int *ret_listener, int *ret_spawner, struct pt2box_error *err)
+{
+	const struct pb_service_conf *s = b->config.service;
+	const bool embedded = b->config.embedded_fd >= 0;
+	pb_status st = embedded ? PT2BOX_OK : pb_listen_inherited(ret_listener, err);
+	const bool inherited = *ret_listener >= 0;
+	static char place[108];
+
+	b->started_by = getuid();
+	b->cpus = sysconf(_SC_NPROCESSORS_ONLN) > 0 ? (uint32_t)sysconf(_SC_NPROCESSORS_ONLN) : 1;
+	/* As root anybody may connect, unless it is configured: what they may do is decided by who they are. */
+	if (!st && !embedded && !inherited && !b->config.socket_path) {
+		st = pb_default_socket(place, err);
+		b->config.socket_path = place;
+	}
+	if (!st && !embedded && !inherited)
+		st = pb_listen(b->config.socket_path, s ? s->mode : geteuid() == 0 ? 0666 : 0600, s ? s->group : NULL,
+			       ret_listener, err);
+	/* The spawner keeps the right to take the socket's name away again, if we made it. */
+	if (!st)
+		st = pb_spawner_start(&b->config, embedded || inherited ? NULL : b->config.socket_path, ret_spawner,
+				      &b->spawner_pid, err);
+	b->listener_name = inherited ? "the socket that it was given" : b->config.socket_path;
+	b->files_max = raise_files();
+	if (!st)
+		st = pb_tenants_begin(b, err);
+	if (!st)
+		st = pb_repo_open(b, err);
+	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (!st)
+		st = pb_memfd_from("pt2box-empty", "", 0, &b->empty_fd, err);
+	return st ? st : pb_confine_broker(BROKER_UID, err);
 }
 
 static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 {
-	bool embedded = b->config.embedded_fd >= 0, inherited = false;
 	int fd = -1, sock = -1;
 	pb_status st;
 
@@ -297,21 +410,7 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 	b->config.libexec = libexec_dir();
 	(void)pb_torch_find(&b->config.torch);
 	(void)pb_python_find(&b->config.python);
-	st = embedded ? PT2BOX_OK : pb_listen_inherited(&fd, err);
-	inherited = fd >= 0;
-	if (!st && !embedded && !inherited)
-		st = pb_listen(b->config.socket_path, &fd, err);
-	/* The spawner keeps the right to take the socket's name away again, if we made it. */
-	if (!st)
-		st = pb_spawner_start(&b->config, embedded || inherited ? NULL : b->config.socket_path, &sock,
-				      &b->spawner_pid, err);
-	b->listener_name = inherited ? "the socket that it was given" : b->config.socket_path;
-	b->files_max = raise_files();
-	b->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (!st)
-		st = pb_memfd_from("pt2box-empty", "", 0, &b->empty_fd, err);
-	if (!st)
-		st = pb_confine_broker(BROKER_UID, err);
+	st = start_with_rights(b, &fd, &sock, err);
 	if (st)
 		return st;
 	b->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -341,6 +440,18 @@ static void tear_down(struct pb_broker *b)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
+static void open_log(const struct pb_config *c)
+{
+	struct pt2box_error e;
+	int fd = open(c->service->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+
+	if (fd < 0 || dup2(fd, 2) < 0) {
+		pb_error_sys(&e, "%s", c->service->log);
+		die(c, &e);
+	}
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static struct pb_broker b = {.config = {.embedded_fd = -1,
@@ -350,9 +461,10 @@ int main(int argc, char **argv)
 						.memory_bytes = 8ull << 30}};
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
+	configure(argc, argv, &b.config);
 	parse(argc, argv, &b.config);
-	if (!b.config.socket_path)
-		b.config.socket_path = default_socket();
+	if (b.config.service && b.config.service->log)
+		open_log(&b.config);
 	b.listener.fd = b.spawner.fd = b.signals.fd = b.parent.fd = -1;
 	if (start(&b, &e))
 		die(&b.config, &e);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Code and constants in sealed memory, counted by reference, and kept once where models of one user have the same. What
+ * Code and constants in sealed memory, counted by reference, and kept once where models of one tenant have the same. What
  * intake says of its bytes only finds a candidate: intake has parsed hostile bytes. A second one, which parses nothing,
  * compares the two byte by byte before one of them is dropped.
  */
@@ -14,7 +14,7 @@
  * have little code; where constants come from outside, sharing is what is asked for. */
 static const uint64_t share_min_bytes[] = {[PB_MEM_CODE] = 1u << 20, [PB_MEM_CONSTANTS] = 1u << 15};
 
-pb_status pb_memory_new(struct pb_broker *b, uid_t uid, enum pb_memory_kind kind, int *fd_take,
+pb_status pb_memory_new(struct pb_broker *b, struct pb_tenant *t, enum pb_memory_kind kind, int *fd_take,
 			struct pb_memory **ret, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int fd = pb_take_fd(fd_take);
@@ -28,14 +28,17 @@ pb_status pb_memory_new(struct pb_broker *b, uid_t uid, enum pb_memory_kind kind
 	if (st)
 		return st;
 	mem = fstat(ro, &sb) == 0 ? calloc(1, sizeof(*mem)) : NULL;
-	if (!mem) {
+	st = mem ? pb_tenant_charge(t, PB_LIMIT_CONSTANTS, (uint64_t)sb.st_size, err) :
+		   pb_error_set(err, PT2BOX_NO_MEMORY, "the broker has no memory for a record");
+	if (st) {
 		close(ro);
-		return pb_error_set(err, PT2BOX_NO_MEMORY, "the broker has no memory for a record");
+		free(mem);
+		return st;
 	}
 	*mem = (struct pb_memory){.next = b->memories,
 				  .refs = 1,
 				  .kind = kind,
-				  .uid = uid,
+				  .tenant = t,
 				  .fd = ro,
 				  .bytes = (uint64_t)sb.st_size};
 	b->memories = mem;
@@ -59,6 +62,7 @@ struct pb_memory *pb_memory_unref(struct pb_broker *b, struct pb_memory *mem)
 		p = &(*p)->next;
 	if (*p)
 		*p = mem->next;
+	pb_tenant_discharge(mem->tenant, PB_LIMIT_CONSTANTS, mem->bytes);
 	close(mem->fd);
 	free(mem);
 	return NULL;
@@ -86,7 +90,7 @@ static struct pb_memory *find_twin(const struct pb_broker *b, const struct pb_me
 	if (!mine->has_key || mine->bytes < share_min_bytes[mine->kind])
 		return NULL;
 	for (struct pb_memory *o = b->memories; o; o = o->next)
-		if (o != mine && o->has_key && o->uid == mine->uid && o->kind == mine->kind &&
+		if (o != mine && o->has_key && o->tenant == mine->tenant && o->kind == mine->kind &&
 		    o->bytes == mine->bytes && memcmp(o->key, mine->key, sizeof(o->key)) == 0)
 			return o;
 	return NULL;
@@ -132,35 +136,4 @@ void pb_share_give_up(struct pb_broker *b, struct pb_share *s)
 {
 	s->job = pb_job_give_up(b, s->job);
 	s->other = pb_memory_unref(b, s->other);
-}
-
-/* ---- limits ---- */
-
-uint64_t pb_constants_bytes(const struct pb_client *c)
-{
-	uint64_t sum = 0;
-
-	for (const struct pb_model_rec *m = c->models; m; m = m->next) {
-		uint64_t one = m->const_bytes + m->n_constants;
-
-		sum += m->active.memory && m->active.memory != m->code ? m->active.memory->bytes : 0;
-		sum += m->inactive.memory && m->inactive.memory != m->code ? m->inactive.memory->bytes : 0;
-		sum += m->change && (m->change->memory || m->change->out_fd >= 0) ? one : 0;
-		for (const struct pb_extract_rec *x = m->extracts; x; x = x->next)
-			sum += one;
-	}
-	return sum;
-}
-
-pb_status pb_constants_allow(const struct pb_client *c, uint64_t bytes, struct pt2box_error *err)
-{
-	uint64_t held = pb_constants_bytes(c);
-
-	if (bytes > PB_PACKAGE_BYTES_MAX)
-		return pb_error_set(err, PT2BOX_LIMIT, "constants may have at most %llu bytes",
-				    (unsigned long long)PB_PACKAGE_BYTES_MAX);
-	if (held > PB_CONSTANTS_BYTES_PER_CLIENT || bytes > PB_CONSTANTS_BYTES_PER_CLIENT - held)
-		return pb_error_set(err, PT2BOX_LIMIT, "constants of one connection may take %llu bytes",
-				    (unsigned long long)PB_CONSTANTS_BYTES_PER_CLIENT);
-	return PT2BOX_OK;
 }

@@ -39,6 +39,7 @@ struct pb_model_rec *pb_model_new(struct pb_client *c, uint64_t request)
 	if (!m)
 		return NULL;
 	m->client = c;
+	m->tenant = pb_tenant_ref(c->tenant);
 	m->uid = c->uid;
 	m->id = c->next_model++;
 	m->request = request;
@@ -52,7 +53,6 @@ struct pb_model_rec *pb_model_new(struct pb_client *c, uint64_t request)
 		m->worker[i].ctl.fd = -1;
 	m->next = c->models;
 	c->models = m;
-	c->n_models++;
 	return m;
 }
 
@@ -89,6 +89,8 @@ static void model_free(struct pb_broker *b, struct pb_model_rec *m)
 	pb_memory_unref(b, m->code);
 	if (m->board)
 		munmap(m->board, PB_BOARD_BYTES);
+	pb_tenant_discharge(m->tenant, PB_LIMIT_CONSTANTS, m->manifest_bytes);
+	pb_tenant_unref(b, m->tenant);
 	free(m->layers);
 	free(m);
 }
@@ -124,8 +126,9 @@ void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 	if (m->client) {
 		drop_work(b, m);
 		unlink_model(&m->client->models, m);
-		m->client->n_models--;
-		m->client->files -= m->files;
+		pb_admit_discharge(m->tenant, &m->charges);
+		pb_tenant_unreserve(m->tenant, &m->reserved);
+		m->tenant->ending++;
 		m->client = NULL;
 		m->next = b->orphans;
 		b->orphans = m;
@@ -136,6 +139,7 @@ void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 	if (m->spawn_id || pb_ops_lives(m))
 		return; /* the record goes when the processes have */
 	unlink_model(&b->orphans, m);
+	m->tenant->ending--;
 	model_free(b, m);
 }
 

@@ -246,7 +246,10 @@ pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2bo
 	struct pb_ops_rec *o = m->ops;
 	struct pb_msg_spawn_ops s = {.id = ++b->next_spawn,
 				     .memory_bytes = m->opt.memory_bytes ? m->opt.memory_bytes : b->config.memory_bytes,
-				     .result_bytes = PB_OPS_LANE_BYTES};
+				     .result_bytes = PB_OPS_LANE_BYTES,
+				     .tenant = pb_tenant_cpu(b, m->tenant),
+				     .cpu_weight = m->tenant->conf->cpu_weight,
+				     .cpu_max = m->tenant->conf->cpu_max};
 	PB_CLEANUP(pb_close_fd) int err_w = -1;
 	PB_CLEANUP(pb_close_fd) int ctl = -1;
 	PB_CLEANUP(pb_close_fd) int board_ro = -1;
@@ -316,7 +319,7 @@ void pb_ops_free(struct pb_broker *b, struct pb_model_rec *m)
 	pb_loop_remove(b, &o->errors);
 	for (uint32_t w = 0; w < PB_WORKERS_MAX; w++)
 		close_lane(&o->lane[w]);
-	pb_client_drop_fd(&o->plugin_fd);
+	pb_client_drop_fd_of(m->uid, &o->plugin_fd);
 	free(o);
 	m->ops = NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answers in JSON: what is enforced, what runs. Written, never parsed, by the broker; handed out in a sealed memfd. */
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,13 +265,13 @@ static size_t children_of(pid_t pid, pid_t *ret, size_t max)
 	return n;
 }
 
-/* How many models have it, of all that this user has: nobody else's can be among them. */
-static uint32_t sharers(const struct pb_broker *b, uid_t uid, const struct pb_memory *mem)
+/* How many models have it, of all that this tenant has: nobody else's can be among them. */
+static uint32_t sharers(const struct pb_broker *b, const struct pb_tenant *t, const struct pb_memory *mem)
 {
 	uint32_t n = 0;
 
 	for (const struct pb_client *c = b->clients; c; c = c->next)
-		for (const struct pb_model_rec *m = c->uid == uid ? c->models : NULL; m; m = m->next)
+		for (const struct pb_model_rec *m = c->tenant == t ? c->models : NULL; m; m = m->next)
 			n += m->code == mem || m->active.memory == mem || m->inactive.memory == mem;
 	return n;
 }
@@ -280,7 +281,7 @@ static void memory_json(FILE *f, const struct pb_broker *b, const struct pb_mode
 {
 	if (mem)
 		fprintf(f, ",\"%s\":{\"bytes\":%lld,\"models\":%u}", name, fd_bytes(mem->fd),
-			sharers(b, m->uid, mem));
+			sharers(b, m->tenant, mem));
 	else
 		fprintf(f, ",\"%s\":null", name);
 }
@@ -366,6 +367,9 @@ static void model_json(FILE *f, const struct pb_broker *b, const struct pb_model
 		lanes++;
 	fprintf(f, "{\"id\":%u,\"name\":", m->id);
 	json_string(f, m->model_name[0] ? m->model_name : m->opt.model);
+	fputs(",\"tenant\":", f);
+	json_string(f, m->tenant->name);
+	fprintf(f, ",\"isolate\":%s", m->opt.isolate ? "\"request\"" : "null");
 	fprintf(f, ",\"state\":\"%s\",\"backend\":\"%s\",\"profile\":\"%s\",\"stateful\":%s,\"copies_inputs\":%s",
 		state_name(m), m->backend, m->opt.profile, m->stateful ? "true" : "false",
 		m->copy_inputs ? "true" : "false");
@@ -393,12 +397,45 @@ static void model_json(FILE *f, const struct pb_broker *b, const struct pb_model
 	fputc('}', f);
 }
 
+/* A connection may have been handed on, and its program be gone. */
+static void clients_json(FILE *f, const struct pb_broker *b, const struct pb_tenant *t)
+{
+	const char *sep = "";
+
+	fputs(",\"clients\":[", f);
+	for (const struct pb_client *c = b->clients; c; c = c->next) {
+		struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
+
+		if (c->tenant != t || c->source.fd < 0)
+			continue;
+		fprintf(f, "%s{\"pid\":%d,\"uid\":%u,\"gone\":%s,\"program\":", sep, c->pid, c->uid,
+			c->pidfd >= 0 && poll(&p, 1, 0) == 1 ? "true" : "false");
+		json_string(f, c->program);
+		fputc('}', f);
+		sep = ",";
+	}
+	fputs("]}", f);
+}
+
+static void tenant_json(FILE *f, const struct pb_broker *b, const struct pb_tenant *t)
+{
+	fputs("{\"name\":", f);
+	json_string(f, t->name);
+	for (int l = 0; l < PB_N_LIMITS; l++)
+		fprintf(f, ",\"%s\":{\"used\":%llu,\"limit\":%llu}", pb_limit_key[l], (unsigned long long)t->used[l],
+			(unsigned long long)t->limit[l]);
+	fprintf(f, ",\"reserved_bytes\":%llu,\"ending\":%u,\"cpu_weight\":%u", (unsigned long long)t->reserved,
+		t->ending, t->conf->cpu_weight);
+	clients_json(f, b, t);
+}
+
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 {
+	const bool all = pb_tenant_is_operator(b, c->tenant, c->uid);
 	char *text = NULL;
 	size_t bytes = 0;
 	FILE *f = open_text(b, c, request, &text, &bytes);
-	bool first = true;
+	const char *sep = "";
 
 	if (!f)
 		return;
@@ -408,13 +445,20 @@ void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 	fputs("},\"spawner\":{", f);
 	process_json(f, b->spawner_pid);
 	fputs("},\"models\":[", f);
-	/* A tenant sees its own models, through whichever connection they were loaded. */
+	/* A tenant sees its own models, through whichever connection they were loaded; an operator everybody's. */
 	for (struct pb_client *o = b->clients; o; o = o->next)
-		for (struct pb_model_rec *m = o->uid == c->uid ? o->models : NULL; m; m = m->next) {
-			if (!first)
-				fputc(',', f);
-			first = false;
+		for (struct pb_model_rec *m = all || o->tenant == c->tenant ? o->models : NULL; m; m = m->next) {
+			fputs(sep, f);
+			sep = ",";
 			model_json(f, b, m, b->next_report);
+		}
+	fputs("],\"tenants\":[", f);
+	sep = "";
+	for (const struct pb_tenant *t = b->tenants; t; t = t->next)
+		if (all || t == c->tenant) {
+			fputs(sep, f);
+			sep = ",";
+			tenant_json(f, b, t);
 		}
 	fputs("]}", f);
 	send_text(b, c, request, f, &text, &bytes);

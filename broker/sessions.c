@@ -6,14 +6,34 @@
 #include <stdlib.h>
 
 #include "broker/broker.h"
+#include "ipc/ops_call.h"
 
 #define SESSION_FILES 4 /* the worker's control socket, both ends for a moment; its lane to an ops process */
 
-static void charge(struct pb_model_rec *m, int32_t files)
+/* Its worker, its descriptors and its lane to an ops process. */
+static pb_status charge(struct pb_model_rec *m, struct pt2box_error *err)
 {
-	m->files += (uint32_t)files;
-	if (m->client && files < 0)
-		m->client->files += (uint32_t)files;
+	const uint64_t ops = m->ops ? 2 * PB_OPS_LANE_BYTES : 0;
+	pb_status st = pb_tenant_charge(m->tenant, PB_LIMIT_WORKERS, 1, err);
+
+	if (st)
+		return st;
+	st = pb_tenant_charge(m->tenant, PB_LIMIT_FDS, SESSION_FILES, err);
+	if (!st) {
+		st = pb_tenant_charge(m->tenant, PB_LIMIT_LANES, ops, err);
+		if (st)
+			pb_tenant_discharge(m->tenant, PB_LIMIT_FDS, SESSION_FILES);
+	}
+	if (st)
+		pb_tenant_discharge(m->tenant, PB_LIMIT_WORKERS, 1);
+	return st;
+}
+
+static void discharge(struct pb_model_rec *m)
+{
+	pb_tenant_discharge(m->tenant, PB_LIMIT_WORKERS, 1);
+	pb_tenant_discharge(m->tenant, PB_LIMIT_FDS, SESSION_FILES);
+	pb_tenant_discharge(m->tenant, PB_LIMIT_LANES, m->ops ? 2 * PB_OPS_LANE_BYTES : 0);
 }
 
 static struct pb_session_rec *find_any(struct pb_model_rec *m, uint64_t id)
@@ -31,16 +51,18 @@ struct pb_session_rec *pb_session_find(struct pb_model_rec *m, uint64_t id)
 	return s && s->announced ? s : NULL;
 }
 
-static pb_status check(struct pb_broker *b, struct pb_client *c, const struct pb_model_rec *m, struct pt2box_error *err)
+static pb_status check(struct pb_model_rec *m, struct pt2box_error *err)
 {
 	if (!m || !m->announced)
 		return pb_error_set(err, PT2BOX_NOT_FOUND, "no such model");
 	if (m->state == PB_M_BROKEN)
 		return pb_error_set(err, m->fail_status, "%s", m->fail_text);
+	if (m->opt.isolate)
+		return pb_error_set(err, PT2BOX_USAGE, "runs of this model have nothing in common (isolate=request): a session would be empty");
 	if (pb_workers_free_index(m) < 0 || m->next_session == PB_ALL_SESSIONS)
 		return pb_error_set(err, PT2BOX_LIMIT, "a model may have %d workers, with those of its sessions",
 				    PB_WORKERS_MAX);
-	return pb_client_charge_files(b, c, SESSION_FILES, err);
+	return charge(m, err);
 }
 
 void pb_session_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_session_open *msg)
@@ -49,14 +71,13 @@ void pb_session_open(struct pb_broker *b, struct pb_client *c, const struct pb_m
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	struct pb_session_rec *s;
 
-	if (check(b, c, m, &e)) {
+	if (check(m, &e)) {
 		pb_client_fail(b, c, msg->request, &e);
 		return;
 	}
-	charge(m, SESSION_FILES);
 	s = calloc(1, sizeof(*s));
 	if (!s) {
-		charge(m, -SESSION_FILES);
+		discharge(m);
 		pb_error_set(&e, PT2BOX_NO_MEMORY, "the broker has no memory for a session");
 		pb_client_fail(b, c, msg->request, &e);
 		return;
@@ -78,7 +99,7 @@ static void session_free(struct pb_model_rec *m, struct pb_session_rec *s)
 		p = &(*p)->next;
 	if (*p)
 		*p = s->next;
-	charge(m, -SESSION_FILES);
+	discharge(m);
 	free(s);
 }
 

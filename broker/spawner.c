@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -45,7 +46,8 @@ struct child {
 struct spawner {
 	int sock, sigfd, null_fd;
 	const char *libexec, *torch, *python;
-	const char *unlink_path;
+	const char *unlink_path; /* NULL: none */
+	struct stat unlink_id;	 /* of what is to be removed there */
 	bool root;
 	uint32_t uid_base;
 	struct child child[CHILDREN_MAX];
@@ -367,6 +369,9 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 	if (!pb_mul_u64(m->memory_bytes, m->runners + 1, &j.limits.memory_bytes) || j.limits.memory_bytes > INT64_MAX)
 		j.limits.memory_bytes = INT64_MAX; /* more than there is, but not what is left after an overflow */
 	j.limits.pids = (uint32_t)m->tasks;
+	j.limits.tenant = (uint32_t)m->tenant;
+	j.limits.cpu_weight = (uint32_t)m->cpu_weight;
+	j.limits.cpu_max = (uint32_t)m->cpu_max;
 	memcpy(j.target, target, sizeof(target));
 	start(s, &j);
 }
@@ -423,7 +428,10 @@ static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
 			.fds = s->rx.fds.fd,
 			.n_fds = s->rx.fds.n,
 			.argv = {"pt2box-ops", "--memory", memory, "--result-bytes", results, "--uid", uid, "--gid", uid},
-			.limits = {.memory_bytes = m->memory_bytes}};
+		.limits = {.memory_bytes = m->memory_bytes,
+			   .tenant = (uint32_t)m->tenant,
+			   .cpu_weight = (uint32_t)m->cpu_weight,
+			   .cpu_max = (uint32_t)m->cpu_max}};
 	struct pt2box_error e;
 	struct ops_host host;
 
@@ -504,6 +512,7 @@ static void kill_child(struct spawner *s, uint64_t id)
 static _Noreturn void end_all(struct spawner *s)
 {
 	const struct timespec nap = {.tv_nsec = 1000000};
+	struct stat now;
 	int left = 0;
 
 	for (int i = 0; i < CHILDREN_MAX; i++)
@@ -523,7 +532,9 @@ static _Noreturn void end_all(struct spawner *s)
 			nanosleep(&nap, NULL);
 	}
 	pb_cgroup_close();
-	if (s->unlink_path)
+	/* Another broker may have its own there by now. */
+	if (s->unlink_path && lstat(s->unlink_path, &now) == 0 && now.st_dev == s->unlink_id.st_dev &&
+	    now.st_ino == s->unlink_id.st_ino)
 		unlink(s->unlink_path);
 	_exit(0);
 }
@@ -565,7 +576,8 @@ static void on_broker(struct spawner *s)
 static void report_layers(struct spawner *s)
 {
 	char *text = pb_confine_report_text();
-	struct pb_msg_spawner_layers m = {.report = {(const uint8_t *)text, text ? (uint32_t)strlen(text) : 0}};
+	struct pb_msg_spawner_layers m = {.report = {(const uint8_t *)text, text ? (uint32_t)strlen(text) : 0},
+					   .shares_cpu = pb_cgroup_shares_cpu()};
 
 	(void)!pb_send(s->sock, PB_MSG_spawner_layers, &m, NULL, 0, NULL);
 	free(text);
@@ -634,7 +646,7 @@ pb_status pb_spawner_start(const struct pb_config *config, const char *unlink_pa
 		s.libexec = config->libexec;
 		s.torch = config->torch.path;
 		s.python = config->python.path;
-		s.unlink_path = unlink_path;
+		s.unlink_path = unlink_path && lstat(unlink_path, &s.unlink_id) == 0 ? unlink_path : NULL;
 		spawner_main(&s);
 	}
 	close(p[1]);

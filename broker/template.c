@@ -140,7 +140,10 @@ pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct 
 					.tasks = tasks_of(m, threads),
 					.explain = m->opt.explain,
 					.device = m->opt.device,
-					.lapack = m->lapack};
+					.lapack = m->lapack,
+					.tenant = pb_tenant_cpu(b, m->tenant),
+					.cpu_weight = m->tenant->conf->cpu_weight,
+					.cpu_max = m->tenant->conf->cpu_max};
 	PB_CLEANUP(pb_close_fd) int err_w = -1;
 	PB_CLEANUP(pb_close_fd) int warden = -1;
 	PB_CLEANUP(pb_close_fd) int template_end = -1;

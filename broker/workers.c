@@ -129,6 +129,8 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 		rec->lost[0] = '\0';
 		st = pb_send(rec->ctl.fd, PB_MSG_state_lost, &lost, NULL, 0, NULL);
 	}
+	if (!st && m->opt.isolate)
+		st = pb_send(rec->ctl.fd, PB_MSG_one_run, &(struct pb_msg_one_run){}, NULL, 0, NULL);
 	if (!st)
 		st = pb_ops_open_lane(b, m, w);
 	if (!st)
@@ -203,6 +205,7 @@ pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 		return st;
 	rec->kill_status = PT2BOX_OK;
 	rec->denied[0] = '\0';
+	rec->run = (struct pb_run_seen){.lane = 0};
 	st = pb_send(m->warden.fd, PB_MSG_permit_fork, &permit, NULL, 0, NULL);
 	if (!st)
 		st = pb_send(m->template_ctl.fd, PB_MSG_fork, &order, &peer, 1, NULL);
@@ -343,11 +346,14 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 {
 	struct pb_worker_rec *rec = &m->worker[w];
 	bool segv = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSEGV;
-	bool was_told = rec->retiring && (rec->overdue || (!rec->kill_status && wait_status == 0));
+	bool in_order = !rec->kill_status && wait_status == 0;
+	bool was_told = rec->retiring && (rec->overdue || in_order);
 	struct pt2box_error e;
 
 	if (rec->state == PB_W_NONE)
 		return;
+	/* Having answered one request, as it should. Who ends without that is one that dies young. */
+	was_told |= m->opt.isolate && in_order && pb_isolate_has_served(m, w) && !pb_lanes_busy(m, w);
 	death_of(m, w, wait_status, &e);
 	pb_loop_remove(b, &rec->ctl);
 	rec->state = PB_W_NONE;

@@ -67,6 +67,9 @@ static pb_status load_message(const struct pt2box_load_options *given, struct pb
 	m->run_deadline_ms = o.run_deadline_ms;
 	m->memory_bytes = o.memory_bytes;
 	m->explain = o.explain != 0;
+	if (o.isolate != PT2BOX_ISOLATE_NONE && o.isolate != PT2BOX_ISOLATE_REQUEST)
+		return pb_error_set(err, PT2BOX_USAGE, "there is no isolation of kind %d", o.isolate);
+	m->isolate = o.isolate == PT2BOX_ISOLATE_REQUEST;
 	m->constants = o.constants_fd >= 0;
 	*ret_constants_fd = o.constants_fd;
 	*ret_ops_fd = o.ops_fd;
@@ -184,8 +187,9 @@ pb_status pb_make_local(const struct pt2box *c, int *fd, int *ret_copy, struct p
 	return st;
 }
 
-enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_load_options *opt,
-				  struct pt2box_model **ret, struct pt2box_error *err)
+/* @name: of the broker's repository, or @fd is the package. */
+static pb_status load_from(struct pt2box *c, const char *name, int fd, const struct pt2box_load_options *opt,
+			   struct pt2box_model **ret, struct pt2box_error *err)
 {
 	PB_CLEANUP(pb_close_fd) int copy = -1;
 	PB_CLEANUP(pb_close_fd) int constants_copy = -1;
@@ -193,25 +197,31 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 	struct pb_msg_load m;
 	struct pb_msg_constants k;
 	struct pb_call call;
-	int constants_fd, fds[2];
+	int constants_fd, ops_fd, fds[2];
+	size_t n = 0;
 	pb_status st;
 
 	pb_error_clear(err);
 	st = pb_connection_check(c, err);
 	if (!st)
-		st = load_message(opt, &m, &constants_fd, &fds[1], err);
+		st = load_message(opt, &m, &constants_fd, &ops_fd, err);
+	if (!st && name)
+		st = set_text(m.name, sizeof(m.name), name, "", "the model's name", err);
 	if (!st)
 		st = pb_make_local(c, &fd, &copy, err);
 	if (!st)
 		st = pb_make_local(c, &constants_fd, &constants_copy, err);
 	if (!st)
-		st = pb_make_local(c, &fds[1], &ops_copy, err);
+		st = pb_make_local(c, &ops_fd, &ops_copy, err);
 	if (st)
 		return st;
 	pb_call_begin(c, &call, PB_MSG_loaded);
 	m.request = k.request = call.request;
-	fds[0] = fd;
-	st = pb_call_send(c, &call, PB_MSG_load, &m, fds, fds[1] >= 0 ? 2 : 1, err);
+	if (!name)
+		fds[n++] = fd;
+	if (ops_fd >= 0)
+		fds[n++] = ops_fd;
+	st = pb_call_send(c, &call, PB_MSG_load, &m, fds, n, err);
 	if (!st && m.constants)
 		st = pb_call_send(c, &call, PB_MSG_constants, &k, &constants_fd, 1, err);
 	if (!st)
@@ -223,6 +233,21 @@ enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_
 	if (st)
 		pb_tell_unload(c, (uint32_t)call.msg.loaded.model);
 	return st;
+}
+
+enum pt2box_status pt2box_load_fd(struct pt2box *c, int fd, const struct pt2box_load_options *opt,
+				  struct pt2box_model **ret, struct pt2box_error *err)
+{
+	return load_from(c, NULL, fd, opt, ret, err);
+}
+
+enum pt2box_status pt2box_load_named(struct pt2box *c, const char *name, const struct pt2box_load_options *opt,
+				     struct pt2box_model **ret, struct pt2box_error *err)
+{
+	pb_error_clear(err);
+	if (!name || !*name)
+		return pb_error_set(err, PT2BOX_USAGE, "a name is needed");
+	return load_from(c, name, -1, opt, ret, err);
 }
 
 enum pt2box_status pt2box_load_path(struct pt2box *c, const char *path,

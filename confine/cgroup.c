@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Control groups: memory and number of tasks of each child, in a subtree pt2box-PID of the group that the spawner was
- * started in. Version 1 (a hierarchy for each controller) and version 2. Without rights to them there are none: rlimits
+ * Control groups: memory and number of tasks of each child, and the share of the CPU that all children of a tenant have
+ * together (cgroup_tenant.c), in a subtree pt2box-PID of the group that the spawner was started in. Version 1 (a hierarchy for each controller) and version 2. Without rights to them there are none: rlimits
  * hold then. Owns the directories that it makes.
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "confine/cgroup_place.h"
+#include "confine/cgroup_tenant.h"
 #include "confine/confine.h"
 #include "confine/layers.h"
 
@@ -30,71 +29,45 @@ static const char *const layer_name[] = {"memory cgroup", "pids cgroup"};
 static struct {
 	char parent[N_CONTROLLERS][PATH_MAX_BYTES];
 	char home[PATH_MAX_BYTES]; /* v2: where this process was before it moved into a leaf */
+	char cpu_parent[PATH_MAX_BYTES]; /* of the tenants' groups; "": none. In version 2 the same again */
 	bool v2;
 } own;
 
 struct pb_cgroup {
 	char dir[N_CONTROLLERS][PATH_MAX_BYTES]; /* "": none */
+	uint32_t tenant;			 /* in whose group it is; 0: in none */
 };
 
-static bool put(const char *dir, const char *file, const char *text)
-{
-	char path[PATH_MAX_BYTES + 64];
-	int fd, saved;
-	bool ok;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	saved = errno;
-	close(fd);
-	errno = saved;
-	return ok;
-}
-
-static bool put_number(const char *dir, const char *file, unsigned long long n)
-{
-	char text[24];
-
-	snprintf(text, sizeof(text), "%llu", n);
-	return put(dir, file, text);
-}
-
-/* A group that has just lost its last process may be busy for a moment. */
-static void remove_group(const char *dir)
-{
-	const struct timespec nap = {.tv_nsec = 1000000};
-
-	for (int i = 0; *dir && rmdir(dir) != 0 && errno == EBUSY && i < 50; i++)
-		nanosleep(&nap, NULL);
-}
-
 /* ---- the parent of all groups ---- */
+
+static void remove_below(const char *dir, int depth)
+{
+	char child[PATH_MAX_BYTES];
+	DIR *d = opendir(dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)) != NULL)
+		if (e->d_type == DT_DIR && e->d_name[0] != '.' && depth < 2 &&
+		    (size_t)snprintf(child, sizeof(child), "%s/%s", dir, e->d_name) < sizeof(child))
+			remove_below(child, depth + 1);
+	if (d)
+		closedir(d);
+	(void)rmdir(dir);
+}
 
 /* What a spawner left that was killed before it could clean up. */
 static void sweep(const char *dir)
 {
-	DIR *d = opendir(dir), *inner;
-	char path[PATH_MAX_BYTES + 512], child[PATH_MAX_BYTES + 1024];
-	struct dirent *e, *c;
+	DIR *d = opendir(dir);
+	char path[PATH_MAX_BYTES];
+	struct dirent *e;
 
 	while (d && (e = readdir(d)) != NULL) {
 		int pid = strncmp(e->d_name, PREFIX, strlen(PREFIX)) == 0 ? atoi(e->d_name + strlen(PREFIX)) : 0;
 
-		if (pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		inner = opendir(path);
-		while (inner && (c = readdir(inner)) != NULL) {
-			snprintf(child, sizeof(child), "%s/%s", path, c->d_name);
-			if (c->d_type == DT_DIR && c->d_name[0] != '.')
-				(void)rmdir(child);
-		}
-		if (inner)
-			closedir(inner);
-		(void)rmdir(path);
+		if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH &&
+		    (size_t)snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) < sizeof(path))
+			remove_below(path, 0);
 	}
 	if (d)
 		closedir(d);
@@ -147,8 +120,8 @@ static bool move_to_leaf(const char *dir, const char *parent)
 	if (!alone_in(dir))
 		return false;
 	snprintf(leaf, sizeof(leaf), "%s/broker", parent);
-	if (mkdir(leaf, 0755) != 0 || !put_number(leaf, "cgroup.procs", (unsigned)getppid()) ||
-	    !put_number(leaf, "cgroup.procs", (unsigned)getpid()))
+	if (mkdir(leaf, 0755) != 0 || !pb_cgroup_put_number(leaf, "cgroup.procs", (unsigned)getppid()) ||
+	    !pb_cgroup_put_number(leaf, "cgroup.procs", (unsigned)getpid()))
 		return false;
 	snprintf(own.home, sizeof(own.home), "%s", dir);
 	return true;
@@ -160,16 +133,17 @@ static void leave_leaf(const char *parent)
 
 	if (!own.home[0])
 		return;
-	(void)put(own.home, "cgroup.subtree_control", "-memory -pids");
+	(void)pb_cgroup_put(own.home, "cgroup.subtree_control", "-memory -pids");
+	(void)pb_cgroup_put(own.home, "cgroup.subtree_control", "-cpu");
 	snprintf(leaf, sizeof(leaf), "%s/broker", parent);
-	(void)put_number(own.home, "cgroup.procs", (unsigned)getpid());
-	remove_group(leaf);
+	(void)pb_cgroup_put_number(own.home, "cgroup.procs", (unsigned)getpid());
+	pb_cgroup_remove(leaf);
 	own.home[0] = '\0';
 }
 
 static void open_v2(void)
 {
-	static const char want[] = "+memory +pids";
+	static const char want[] = "+memory +pids", cpu[] = "+cpu";
 	char dir[PATH_MAX_BYTES - 64], *parent = own.parent[MEMORY];
 	bool ok;
 
@@ -179,9 +153,9 @@ static void open_v2(void)
 		return;
 	}
 	ok = make_parent(dir, parent) &&
-	     (put(dir, "cgroup.subtree_control", want) ||
-	      (errno == EBUSY && move_to_leaf(dir, parent) && put(dir, "cgroup.subtree_control", want))) &&
-	     put(parent, "cgroup.subtree_control", want);
+	     (pb_cgroup_put(dir, "cgroup.subtree_control", want) ||
+	      (errno == EBUSY && move_to_leaf(dir, parent) && pb_cgroup_put(dir, "cgroup.subtree_control", want))) &&
+	     pb_cgroup_put(parent, "cgroup.subtree_control", want);
 	if (!ok) {
 		pb_layer_off(layer_name[MEMORY], "version 2: %s", strerror(errno));
 		pb_layer_off(layer_name[PIDS], "version 2: %s", strerror(errno));
@@ -192,8 +166,21 @@ static void open_v2(void)
 	}
 	own.v2 = true;
 	memcpy(own.parent[PIDS], parent, PATH_MAX_BYTES);
+	if (pb_cgroup_put(dir, "cgroup.subtree_control", cpu) && pb_cgroup_put(parent, "cgroup.subtree_control", cpu))
+		memcpy(own.cpu_parent, parent, PATH_MAX_BYTES);
 	pb_layer_on(layer_name[MEMORY], "version 2");
 	pb_layer_on(layer_name[PIDS], "version 2");
+}
+
+static void open_cpu_v1(void)
+{
+	char dir[PATH_MAX_BYTES - 64];
+
+	if (!pb_cgroup_own_dir("cpu", dir, sizeof(dir)))
+		errno = ENOENT;
+	else if (make_parent(dir, own.cpu_parent))
+		return;
+	own.cpu_parent[0] = '\0';
 }
 
 void pb_cgroup_open(void)
@@ -204,6 +191,17 @@ void pb_cgroup_open(void)
 		open_v2();
 	else if (!memory || !pids)
 		pb_layer_off(layer_name[memory ? PIDS : MEMORY], "no such controller");
+	if (!own.v2)
+		open_cpu_v1();
+	if (own.cpu_parent[0])
+		pb_layer_on("cpu cgroup", "version %d, shared out between tenants", own.v2 ? 2 : 1);
+	else
+		pb_layer_off("cpu cgroup", "%s", strerror(errno));
+}
+
+bool pb_cgroup_shares_cpu(void)
+{
+	return own.cpu_parent[0];
 }
 
 void pb_cgroup_expect(void)
@@ -213,17 +211,21 @@ void pb_cgroup_expect(void)
 	if (!own.parent[MEMORY][0] && !own.parent[PIDS][0])
 		return;
 	if (fork() == 0) {
-		(void)put(own.parent[own.parent[MEMORY][0] ? MEMORY : PIDS], "cgroup.procs", "0");
+		(void)pb_cgroup_put(own.parent[own.parent[MEMORY][0] ? MEMORY : PIDS], "cgroup.procs", "0");
 		_exit(0);
 	}
 }
 
 void pb_cgroup_close(void)
 {
+	pb_cgroup_tenants_close();
+	if (!own.v2)
+		pb_cgroup_remove(own.cpu_parent);
+	own.cpu_parent[0] = '\0';
 	for (int c = 0; c < N_CONTROLLERS; c++) {
 		if (own.v2)
 			leave_leaf(own.parent[c]);
-		remove_group(own.parent[c]);
+		pb_cgroup_remove(own.parent[c]);
 		own.parent[c][0] = '\0';
 	}
 	own.v2 = false;
@@ -234,46 +236,60 @@ void pb_cgroup_close(void)
 static bool set_limit(enum controller c, const char *dir, const struct pb_cgroup_limits *l)
 {
 	if (c == PIDS)
-		return !l->pids || put_number(dir, "pids.max", l->pids);
+		return !l->pids || pb_cgroup_put_number(dir, "pids.max", l->pids);
 	if (!l->memory_bytes)
 		return true;
-	if (!put_number(dir, own.v2 ? "memory.max" : "memory.limit_in_bytes", l->memory_bytes))
+	if (!pb_cgroup_put_number(dir, own.v2 ? "memory.max" : "memory.limit_in_bytes", l->memory_bytes))
 		return false;
 	/* Swap is no way around it; kernels without swap accounting have no such file. */
 	if (own.v2)
-		(void)put(dir, "memory.swap.max", "0");
+		(void)pb_cgroup_put(dir, "memory.swap.max", "0");
 	else
-		(void)put_number(dir, "memory.memsw.limit_in_bytes", l->memory_bytes);
+		(void)pb_cgroup_put_number(dir, "memory.memsw.limit_in_bytes", l->memory_bytes);
 	return true;
 }
 
-static bool join(struct pb_cgroup *g, enum controller c, uint32_t id, const struct pb_cgroup_limits *l, pid_t pid)
+/* @parent: of version 2, where the tenant's group is above the child's. */
+static bool join(struct pb_cgroup *g, enum controller c, const char *parent, uint32_t id, const struct pb_cgroup_limits *l,
+		 pid_t pid)
 {
 	char *dir = g->dir[c];
 
-	if (!own.parent[c][0] ||
-	    (size_t)snprintf(dir, PATH_MAX_BYTES, "%s/%u", own.parent[c], id) >= PATH_MAX_BYTES ||
+	if (!parent)
+		parent = own.parent[c];
+	if (!parent[0] ||
+	    (size_t)snprintf(dir, PATH_MAX_BYTES, "%s/%u", parent, id) >= PATH_MAX_BYTES ||
 	    (mkdir(dir, 0755) != 0 && errno != EEXIST)) {
 		dir[0] = '\0';
 		return false;
 	}
-	if (set_limit(c, dir, l) && put_number(dir, "cgroup.procs", (unsigned)pid))
+	if (set_limit(c, dir, l) && pb_cgroup_put_number(dir, "cgroup.procs", (unsigned)pid))
 		return true;
-	remove_group(dir);
+	pb_cgroup_remove(dir);
 	dir[0] = '\0';
 	return false;
 }
 
 struct pb_cgroup *pb_cgroup_new(uint32_t id, const struct pb_cgroup_limits *l, pid_t pid)
 {
+	const char *tenant = NULL;
 	struct pb_cgroup *g;
 	bool any = false;
 
-	if ((!own.parent[MEMORY][0] && !own.parent[PIDS][0]) || (!l->memory_bytes && !l->pids))
+	if ((!own.parent[MEMORY][0] && !own.parent[PIDS][0] && !own.cpu_parent[0]) ||
+	    (!l->memory_bytes && !l->pids && !l->tenant))
 		return NULL;
 	g = calloc(1, sizeof(*g));
-	for (int c = 0; g && c < N_CONTROLLERS; c++)
-		any |= join(g, c, id, l, pid);
+	if (!g)
+		return NULL;
+	if (l->tenant && own.cpu_parent[0])
+		tenant = pb_cgroup_tenant_get(own.cpu_parent, own.v2, l);
+	if (tenant)
+		g->tenant = l->tenant;
+	if (tenant && !own.v2)
+		any = pb_cgroup_put_number(tenant, "cgroup.procs", (unsigned)pid);
+	for (int c = 0; c < N_CONTROLLERS; c++)
+		any |= join(g, c, own.v2 ? tenant : NULL, id, l, pid);
 	return any ? g : pb_cgroup_free(g);
 }
 
@@ -298,7 +314,9 @@ uint32_t pb_cgroup_oom_kills(const struct pb_cgroup *g)
 struct pb_cgroup *pb_cgroup_free(struct pb_cgroup *g)
 {
 	for (int c = 0; g && c < N_CONTROLLERS; c++)
-		remove_group(g->dir[c]);
+		pb_cgroup_remove(g->dir[c]);
+	if (g && g->tenant)
+		pb_cgroup_tenant_put(g->tenant);
 	free(g);
 	return NULL;
 }

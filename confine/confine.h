@@ -96,9 +96,14 @@ struct pb_cgroup;
 struct pb_cgroup_limits {
 	uint64_t memory_bytes; /* 0: none */
 	uint32_t pids;	       /* 0: none */
+	uint32_t tenant;       /* whose share of the CPU it runs on; 0: nobody's */
+	uint32_t cpu_weight;   /* of all that is the tenant's; 100: as every other */
+	uint32_t cpu_max;      /* likewise, percent of one CPU; 0: no maximum */
 };
 /* Make the parent of all groups of this process, or record why there is none. */
 void pb_cgroup_open(void);
+/* Tenants have shares of the CPU. */
+bool pb_cgroup_shares_cpu(void);
 /* A child will join a group soon: the kernel's wait for that, 10 ms after a pause, begins now, in a process of its own. */
 void pb_cgroup_expect(void);
 /* A group for one child, which joins it. NULL where there are no control groups: not an error. */

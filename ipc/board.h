@@ -11,6 +11,7 @@
 struct pb_board {
 	_Atomic uint32_t bell;	    /* counts control messages to any worker of the template */
 	_Atomic uint32_t committed; /* number of the last change of constants that is in force for runs claimed from now on */
+	_Atomic uint64_t paused;    /* bit w: worker w claims nothing, since others wait for the CPU; the bell tells of changes */
 };
 
 #endif

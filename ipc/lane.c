@@ -456,7 +456,9 @@ void pb_lane_look(const struct pb_lane *l, uint32_t slot, struct pb_lane_peek *r
 	ret->seq = atomic_load_explicit(&up_slot(l, slot)->seq, memory_order_acquire);
 	ret->done = atomic_load_explicit(&d->done, memory_order_acquire);
 	ret->pending = ret->seq != 0 && ret->seq != ret->done;
-	ret->claimed = ret->pending && (uint32_t)(claim >> 32) == ret->seq && (uint32_t)claim != 0;
+	ret->claimed = ret->seq != 0 && (uint32_t)(claim >> 32) == ret->seq && (uint32_t)claim != 0;
+	ret->served = ret->claimed && !ret->pending;
+	ret->claimed = ret->claimed && ret->pending;
 	ret->worker = ((uint32_t)claim - 1) % PB_WORKERS_MAX;
 	ret->refused = ret->seq != 0 && atomic_load_explicit(&d->refused, memory_order_acquire) == ret->seq;
 	ret->fault = ret->seq != 0 && atomic_load_explicit(&d->fault, memory_order_acquire) == ret->seq;

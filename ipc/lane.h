@@ -192,7 +192,8 @@ struct pb_lane_peek {
 	uint32_t seq;	 /* published */
 	uint32_t done;	 /* answered */
 	bool pending;	 /* published and not answered */
-	bool claimed;	 /* by ... */
+	bool served;	 /* answered, by ... */
+	bool claimed;	 /* published and not answered, and claimed by ... */
 	uint32_t worker; /* ... this worker */
 	bool fault;	 /* it stored into its inputs */
 	bool refused;	 /* it was refused memory */

@@ -485,7 +485,7 @@ void pb_runner_run(struct pb_runner *r, const struct pb_lane *l, uint32_t slot, 
 	if (kept) {
 		r->kept = false;
 		finish(r, l, slot, seq, q, &w, reply);
-	} else if (q->fetch) {
+	} else if (q->fetch && !r->keeps_nothing) {
 		fail(reply, PT2BOX_NOT_FOUND, "the outputs of that run are gone");
 	} else {
 		run_model(r, l, slot, seq, q, &w, reply);

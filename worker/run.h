@@ -24,6 +24,7 @@ struct pb_runner {
 	const struct pb_lane *kept_lane;
 	uint32_t kept_slot, kept_seq;
 	bool kept;
+	bool keeps_nothing; /* a worker for one run: who comes back for its outputs gets a run anew */
 };
 
 PB_CHECK pb_status pb_runner_init(struct pb_runner *r, struct pb_model *m, struct pt2box_error *err);

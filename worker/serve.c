@@ -24,6 +24,7 @@ struct server {
 	struct pb_rx *rx;
 	struct pb_changes changes;
 	bool retiring;	  /* ends once no client has outputs to fetch */
+	bool one_run;	  /* ends with the first request */
 	char *state_lost; /* what the first request is told; NULL: nothing */
 	uint8_t request[65536], reply[65536];
 };
@@ -103,12 +104,17 @@ static void detach(struct server *s, uint64_t id)
 	tell_detached(id, 0);
 }
 
-static void retire_if_done(struct server *s)
+/* The bell that woke this one may have been for more than it took. */
+static _Noreturn void end(struct server *s)
 {
-	if (!s->retiring || s->runner.kept)
-		return;
 	pb_lane_set_wake_others(&s->lanes);
 	_exit(0);
+}
+
+static void retire_if_done(struct server *s)
+{
+	if (s->retiring && !s->runner.kept)
+		end(s);
 }
 
 static void handle_lane(struct server *s)
@@ -164,6 +170,9 @@ static void handle_control(struct server *s)
 		break;
 	case PB_MSG_retire:
 		s->retiring = true;
+		break;
+	case PB_MSG_one_run:
+		s->one_run = s->runner.keeps_nothing = true;
 		break;
 	default:
 		handle_lane(s);
@@ -276,14 +285,17 @@ _Noreturn void pb_serve(struct pb_model *m, uint32_t worker, const struct pb_boa
 		if (pb_lane_set_has_rung(&s->lanes))
 			read_control(s, false);
 		settle(s);
-		if (pb_changes_must_wait(&s->changes)) {
+		if (pb_changes_must_wait(&s->changes) || atomic_load(&board->paused) >> worker & 1) {
 			pb_futex_wait(&board->bell, s->lanes.board_bell, UINT64_MAX);
 			continue;
 		}
 		l = pb_lane_set_claim(&s->lanes, &slot, &seq);
-		if (l)
-			serve_one(s, l, slot, seq);
-		else
+		if (!l) {
 			pb_lane_set_wait(&s->lanes);
+			continue;
+		}
+		serve_one(s, l, slot, seq);
+		if (s->one_run)
+			end(s);
 	}
 }

@@ -43,6 +43,7 @@ static const struct option_row {
 	{"load-deadline", 0, "MS", LOADING, MS, AT(load_deadline_ms), 1, 86400000, "milliseconds until the model is ready"},
 	{"memory", 0, "BYTES", LOADING, BYTES, AT(memory_bytes), 1, INT64_MAX, "limit of each worker; suffixes K, M, G"},
 	{"explain", 0, NULL, LOADING, FLAG, AT(explain), 0, 0, "name the system call that a killed model made (slower)"},
+	{"isolate", 0, "WHAT", LOADING, TEXT, AT(isolate), 0, 0, "request: every run in a fresh fork, which ends with it; or none"},
 	{"retries", 0, "N", V(RUN), U32, AT(retries), 0, 1000, "repeat a run whose worker died (default 0)"},
 	{"retries", 0, "N", V(BATCH), U32, AT(retries), 0, 1000, "repeat an item whose worker died, at most twice of its own doing (default 16)"},
 	{"batch-size", 'b', "N", V(BATCH), U32, AT(batch_size), 1, UINT32_MAX, "rows of a run (default: as the package has it, else 32)"},
@@ -192,6 +193,10 @@ static pb_status check(enum cmd_verb v, const struct cmd_options *o, struct pt2b
 {
 	if (verbs[v].package && !o->package)
 		return bad_usage(v, "no package is named", "", err);
+	if (o->isolate && strcmp(o->isolate, "request") != 0 && strcmp(o->isolate, "none") != 0)
+		return bad_usage(v, "--isolate takes request or none, not ", o->isolate, err);
+	if (o->package && strncmp(o->package, CMD_REPO, strlen(CMD_REPO)) == 0 && !o->socket)
+		return bad_usage(v, "a model by name is a running broker's: --socket S", "", err);
 	if (o->single_threaded && o->runners > 1)
 		return bad_usage(v, "--single-threaded is for one runner", "", err);
 	return PT2BOX_OK;

@@ -16,13 +16,14 @@
 enum cmd_verb { CMD_RUN, CMD_INSPECT, CMD_BENCH, CMD_BATCH, CMD_SERVE, CMD_DOCTOR, CMD_PS, CMD_N_VERBS };
 
 #define CMD_INPUTS_MAX 4096
+#define CMD_REPO "repo:" /* in the place of a path: a model that the broker offers by name */
 
 struct cmd_options {
 	bool help;
 	const char *package; /* all text is borrowed from argv or the environment */
 	const char **inputs; /* malloc'd */
 	size_t n_inputs;
-	const char *output, *name, *backend, *profile, *constants, *ops, *socket, *shard;
+	const char *output, *name, *backend, *profile, *constants, *ops, *socket, *shard, *isolate;
 	bool single_threaded, explain, json, metadata, resume;
 	uint32_t runners, threads, retries, repeat, clients, batch_size, max_failures;
 	uint32_t runs; /* 0: as many as say something */

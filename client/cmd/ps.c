@@ -63,6 +63,52 @@ static void fill(json_t *o)
 	}
 }
 
+static const char *count(char *text, size_t cap, const json_t *t, const char *key, bool bytes)
+{
+	const json_t *l = json_object_get(t, key);
+	char used[24], limit[24];
+
+	if (bytes)
+		snprintf(text, cap, "%s/%s", cmd_show_bytes(cmd_json_int(l, "used"), used),
+			 cmd_show_bytes(cmd_json_int(l, "limit"), limit));
+	else
+		snprintf(text, cap, "%lld/%lld", (long long)cmd_json_int(l, "used"), (long long)cmd_json_int(l, "limit"));
+	return text;
+}
+
+/* What each holds, of what it may: one's own, or for an operator everybody's. */
+static void show_tenants(const json_t *list)
+{
+	static const struct {
+		const char *key, *title;
+		bool bytes;
+		int width;
+	} columns[] = {
+		{"connections", "CONNECTIONS", false, 12}, {"models", "MODELS", false, 9},
+		{"workers", "WORKERS", false, 10},	   {"constants_bytes", "CONSTANTS", true, 21},
+		{"lanes_bytes", "LANES", true, 21},	   {"runs_in_flight", "RUNS", false, 12},
+		{"fds", "FDS", false, 12},
+	};
+	const json_t *t;
+	char text[64];
+	size_t i;
+
+	if (json_array_size(list) == 0)
+		return;
+	printf("\n%-24s", "TENANT");
+	for (size_t k = 0; k < sizeof(columns) / sizeof(columns[0]); k++)
+		printf(" %*s", columns[k].width, columns[k].title);
+	putchar('\n');
+	json_array_foreach(list, i, t)
+	{
+		pb_text_escape(text, sizeof(text), cmd_json_text(t, "name"), strlen(cmd_json_text(t, "name")));
+		printf("%-24.24s", text);
+		for (size_t k = 0; k < sizeof(columns) / sizeof(columns[0]); k++)
+			printf(" %*s", columns[k].width, count(text, sizeof(text), t, columns[k].key, columns[k].bytes));
+		putchar('\n');
+	}
+}
+
 static void show(const json_t *o)
 {
 	const json_t *m;
@@ -73,6 +119,7 @@ static void show(const json_t *o)
 	row("spawner", "", json_object_get(o, "spawner"), "");
 	json_array_foreach(json_object_get(o, "models"), i, m)
 		show_model(m);
+	show_tenants(json_object_get(o, "tenants"));
 }
 
 pb_status cmd_ps(const struct cmd_options *o, struct pt2box_error *err)

@@ -43,8 +43,10 @@ static pb_status load(const struct cmd_options *o, int fd, int constants, int op
 	opt.memory_bytes = o->memory_bytes;
 	opt.constants_fd = constants;
 	opt.ops_fd = ops;
+	opt.isolate = o->isolate && strcmp(o->isolate, "request") == 0 ? PT2BOX_ISOLATE_REQUEST : PT2BOX_ISOLATE_NONE;
 	cmd_progress_start("loading");
-	st = pt2box_load_fd(c, fd, &opt, ret, err);
+	st = fd >= 0 ? pt2box_load_fd(c, fd, &opt, ret, err) :
+		       pt2box_load_named(c, o->package + strlen(CMD_REPO), &opt, ret, err);
 	cmd_progress_stop();
 	return st;
 }
@@ -53,7 +55,8 @@ pb_status cmd_load(const struct cmd_options *o, struct pt2box **ret_c, struct pt
 		   struct pt2box_error *err)
 {
 	int fd = -1, constants = -1, ops = -1;
-	pb_status st = cmd_open_package(o->package, &fd, err);
+	pb_status st = strncmp(o->package, CMD_REPO, strlen(CMD_REPO)) == 0 ? PT2BOX_OK :
+									      cmd_open_package(o->package, &fd, err);
 
 	if (!st && o->constants)
 		st = cmd_open_package(o->constants, &constants, err);

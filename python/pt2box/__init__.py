@@ -89,8 +89,8 @@ def load(path: Package, *, model: str = "model", runners: int = 1, threads: int 
          profile: str = "default", single_threaded: bool = False, device: int = -1, socket: str | os.PathLike | None = None,
          constants=None, ops=None, run_deadline: float | None = None, load_deadline: float | None = None, memory: int | None = None,
          explain: bool = False, deadline: float | None = None, retries: int = 0, outputs: str = "auto",
-         copy_outputs: bool = False) -> Model:
-    """Load a package: a path, its bytes, or an open file.
+         copy_outputs: bool = False, isolate: str | None = None) -> Model:
+    """Load a package: a path, its bytes, or an open file; or "repo:NAME", which the operator of the broker offers.
 
     model: name inside the package
     runners: workers, 1 to 64; threads: of each, 0: one
@@ -105,13 +105,15 @@ def load(path: Package, *, model: str = "model", runners: int = 1, threads: int 
     deadline: seconds that a call waits; retries: how often a run is repeated after its worker died
     outputs: "auto" (torch if an argument was torch's, else numpy), "numpy", "torch", "tensor" (pt2box.Tensor)
     copy_outputs: no array is readonly: large results are copied
+    isolate: "request": every run in a fresh fork of the loaded model, which ends with it
 
     Raises PackageError, NotFoundError (it lists the models there are), ModelError if the package's own code failed.
     """
     return _ask(socket, lambda c: c.load(
         path, model=model, runners=runners, threads=threads, backend=backend, profile=profile, single_threaded=single_threaded,
         device=device, constants=constants, ops=ops, run_deadline=run_deadline, load_deadline=load_deadline, memory=memory,
-        explain=explain, deadline=deadline, retries=retries, outputs=outputs, copy_outputs=copy_outputs))
+        explain=explain, deadline=deadline, retries=retries, outputs=outputs, copy_outputs=copy_outputs,
+        isolate=isolate))
 
 
 def load_metadata(path: Package, model: str = "model", *, socket: str | os.PathLike | None = None) -> dict[str, str]:

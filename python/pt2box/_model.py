@@ -269,6 +269,9 @@ async def _wait(run):
     raise cancelled
 
 
+REPO = "repo:"  # in the place of a path: a model that the broker offers by name
+
+
 class Connection(_core.Connection):
     """A connection to a broker: pt2box.connect()."""
 
@@ -276,17 +279,20 @@ class Connection(_core.Connection):
              profile: str = "default", single_threaded: bool = False, device: int = -1, constants=None,
              ops=None, run_deadline: float | None = None, load_deadline: float | None = None, memory: int | None = None,
              explain: bool = False, deadline: float | None = None, retries: int = 0, outputs: str = "auto",
-             copy_outputs: bool = False) -> Model:
+             copy_outputs: bool = False, isolate: str | None = None) -> Model:
         """As pt2box.load()."""
         options = (milliseconds(deadline), retries, outputs, copy_outputs)
-        m = interruptible(self._load, (path, constants, ops), (
+        if isolate not in (None, "none", "request"):
+            raise ValueError(f'isolate must be "request" or None, not {isolate!r}')
+        named = path[len(REPO):] if isinstance(path, str) and path.startswith(REPO) else None
+        m = interruptible(self._load, (None if named is not None else path, constants, ops), (
             model, backend, profile, runners, threads, single_threaded, device, milliseconds(load_deadline),
-            milliseconds(run_deadline), explain), memory or 0)
+            milliseconds(run_deadline), explain), memory or 0, named, isolate == "request")
         m.name = model
         m._prepare(self, options)
         return m
 
-    def _load(self, files, options, memory):
+    def _load(self, files, options, memory, named=None, isolate=False):
         fds = []
         try:
             for file in files:
@@ -296,7 +302,7 @@ class Connection(_core.Connection):
                     fds.append((safetensors(file), True))
                 else:
                     fds.append(open_file(file))
-            return Model(self, fds[0][0], *options, fds[1][0], memory, fds[2][0])
+            return Model(self, fds[0][0], *options, fds[1][0], memory, fds[2][0], named, isolate)
         finally:
             for fd, ours in fds:
                 if ours:

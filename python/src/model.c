@@ -80,7 +80,8 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 {
 	static char *names[] = {"connection", "fd",	 "model",	    "backend", "profile",
 				"runners",    "threads", "single_threaded", "device",  "load_ms",
-				"run_ms",     "explain", "constants_fd",    "memory",  "ops_fd", NULL};
+				"run_ms",     "explain", "constants_fd",    "memory",  "ops_fd",
+				"named",      "isolate", NULL};
 	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
 	struct pt2box_model *m = NULL;
 	struct model_object *ret = NULL;
@@ -88,15 +89,17 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 	enum pt2box_status st;
 	unsigned long long memory = 0;
 	long long load_ms = 0, run_ms = 0;
+	const char *named = NULL;
 	PyObject *c;
 	struct pt2box *box;
 	int fd;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i|zzzIIpiLLpiKi:Model", names,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i|zzzIIpiLLpiKizp:Model", names,
 					 connection_type, &c, &fd, &opt.model_name, &opt.backend,
 					 &opt.profile, &opt.runners, &opt.threads,
 					 &opt.single_threaded, &opt.device_index, &load_ms, &run_ms,
-					 &opt.explain, &opt.constants_fd, &memory, &opt.ops_fd))
+					 &opt.explain, &opt.constants_fd, &memory, &opt.ops_fd,
+					 &named, &opt.isolate))
 		return NULL;
 	opt.load_deadline_ms = load_ms;
 	opt.run_deadline_ms = run_ms;
@@ -104,7 +107,8 @@ static PyObject *model_construct(PyTypeObject *type, PyObject *args, PyObject *k
 	box = connection_enter((struct connection_object *)c);
 	if (!box)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS st = pt2box_load_fd(box, fd, &opt, &m, &err);
+	Py_BEGIN_ALLOW_THREADS st = named ? pt2box_load_named(box, named, &opt, &m, &err)
+					  : pt2box_load_fd(box, fd, &opt, &m, &err);
 	Py_END_ALLOW_THREADS connection_note((struct connection_object *)c, st);
 	if (st)
 		raise_error(&err);

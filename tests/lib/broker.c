@@ -121,14 +121,20 @@ static _Noreturn void become_broker(const struct test_broker *b, const char *lib
 	dup2(null, 1);
 	dup2(log, 2);
 	closefrom(3);
-	execl(program, "pt2boxd", "--socket", b->socket, "--verbose", NULL);
+	execl(program, "pt2boxd", "--socket", b->socket, "--verbose", b->config[0] ? "--config" : NULL, b->config, NULL);
 	dprintf(2, "cannot execute %s: %s\n", program, strerror(errno));
 	_exit(127);
 }
 
 int test_broker_start(struct test_broker *b, const char *libexec)
 {
+	return test_broker_start_configured(b, libexec, NULL);
+}
+
+int test_broker_start_configured(struct test_broker *b, const char *libexec, const char *config)
+{
 	struct stat sb;
+	FILE *f;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	snprintf(b->dir, sizeof(b->dir), "/tmp/pt2box-test-XXXXXX");
@@ -136,6 +142,13 @@ int test_broker_start(struct test_broker *b, const char *libexec)
 		return -1;
 	snprintf(b->socket, sizeof(b->socket), "%s/socket", b->dir);
 	snprintf(b->log, sizeof(b->log), "%s/log", b->dir);
+	b->config[0] = '\0';
+	if (config) {
+		snprintf(b->config, sizeof(b->config), "%s/config", b->dir);
+		f = fopen(b->config, "we");
+		if (!f || fputs(config, f) < 0 || fclose(f) != 0 || chmod(b->config, 0644) != 0)
+			return -1;
+	}
 	/* As root the broker and its processes drop to other ids. */
 	chmod(b->dir, 0755);
 	b->pid = fork();

@@ -11,6 +11,7 @@ struct test_broker {
 	char dir[64];	  /* ours; holds the socket, the log, whatever the test puts there */
 	char socket[96];
 	char log[96];
+	char config[96]; /* "": none */
 };
 
 /* The folder of the build: $B, else "build". */
@@ -20,6 +21,8 @@ const char *test_build_dir(void);
  * something was left. Returns 0, or -1 with a line on stderr.
  */
 int test_broker_start(struct test_broker *b, const char *libexec);
+/* The same with a configuration: its text. */
+int test_broker_start_configured(struct test_broker *b, const char *libexec, const char *config);
 /* SIGTERM, then wait; returns how many things were left: processes, the socket, shared memory, control groups. */
 int test_broker_stop(struct test_broker *b);
 /* It is the same process as at the start, alive. */

@@ -316,7 +316,7 @@ static void test_unload_at_every_step(void **state)
 				say(w.client, PB_MSG_unload, &u, NULL, 0);
 				failed(PT2BOX_CANCELLED);
 				(void)expect(w.client, PB_CLIENT, PB_MSG_done);
-				assert_int_equal(w.b.clients->files, 0);
+				assert_int_equal(w.b.clients->tenant->used[PB_LIMIT_FDS], 0);
 			}
 			world_end();
 		}
@@ -701,7 +701,7 @@ static void test_values(void **state)
 	pb_fds_close(&w.rx.fds);
 	worker_dies(0, 11);
 	failed(PT2BOX_MODEL_CRASHED);
-	assert_int_equal(w.b.clients->files, the_model()->files);
+	assert_int_equal(w.b.clients->tenant->used[PB_LIMIT_FDS], the_model()->charges.files);
 	world_end();
 }
 

@@ -31,14 +31,14 @@ static void ask_names(uint64_t request)
 /* However many loads are under way: names and metadata are read at once, and answered before the process has ended. */
 static void test_names_do_not_wait(void **state)
 {
-	uint32_t load_id[PB_STARTS_PER_UID], id;
+	uint32_t load_id[PB_STARTS_PER_TENANT], id;
 	int result;
 
 	(void)state;
 	world_begin();
-	for (int i = 0; i < PB_STARTS_PER_UID + 2; i++)
+	for (int i = 0; i < PB_STARTS_PER_TENANT + 2; i++)
 		ask_load((uint64_t)i + 1);
-	for (int i = 0; i < PB_STARTS_PER_UID; i++) {
+	for (int i = 0; i < PB_STARTS_PER_TENANT; i++) {
 		load_id[i] = (uint32_t)expect(w.spawner, PB_SPAWNER, PB_MSG_spawn_intake)->spawn_intake.id;
 		pb_fds_close(&w.rx.fds);
 	}

@@ -29,6 +29,9 @@ static struct {
 	struct pb_rx rx;
 } w;
 
+/* The configuration of the next world; NULL: none. */
+static const struct pb_service_conf *world_service;
+
 /* Everything that waits for the broker. */
 static inline void settle(void)
 {
@@ -199,9 +202,10 @@ static inline void world_begin(void)
 	w.warden = w.template = w.intake_result = w.intake_out = -1;
 	for (int i = 0; i < PB_WORKERS_MAX; i++)
 		w.worker[i] = -1;
-	w.b.config = (struct pb_config){.embedded_fd = 0, .load_deadline_ms = 1000, .run_deadline_ms = 1000,
+	w.b.config = (struct pb_config){.service = world_service, .embedded_fd = 0, .load_deadline_ms = 1000, .run_deadline_ms = 1000,
 					.memory_bytes = 1 << 30};
 	w.b.files_max = 1000;
+	assert_int_equal(pb_tenants_begin(&w.b, NULL), PT2BOX_OK);
 	w.b.epoll = epoll_create1(EPOLL_CLOEXEC);
 	w.b.listener.fd = w.b.signals.fd = w.b.parent.fd = -1;
 	assert_int_equal(pb_memfd_from("empty", "", 0, &w.b.empty_fd, NULL), PT2BOX_OK);
@@ -218,6 +222,8 @@ static inline void world_begin(void)
 /* Ends what is left, and looks whether the broker has let go of everything. */
 static inline void world_end(void)
 {
+	struct pb_tenant *t = w.b.clients ? pb_tenant_ref(w.b.clients->tenant) : NULL;
+
 	while (w.b.clients)
 		pb_client_close(&w.b, w.b.clients);
 	while (w.b.jobs)
@@ -226,6 +232,12 @@ static inline void world_end(void)
 		exited(w.spawn_id);
 	assert_null(w.b.orphans);
 	assert_null(w.b.memories);
+	for (int l = 0; t && l < PB_N_LIMITS; l++)
+		if (t->used[l])
+			fail_msg("%llu %s are still charged", (unsigned long long)t->used[l], pb_limit_text[l]);
+	assert_true(!t || (t->reserved == 0 && t->ending == 0 && t->refs == 1));
+	pb_tenant_unref(&w.b, t);
+	assert_null(w.b.tenants);
 	for (int i = 0; i < PB_WORKERS_MAX; i++)
 		pb_close_fd(&w.worker[i]);
 	pb_close_fd(&w.warden);
