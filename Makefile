@@ -57,6 +57,7 @@ CONFINE := $(call src,confine/*.c)
 BROKER := $(call src,broker/*.c)
 INTAKE := $(call src,broker/intake/*.c)
 WORKER := $(call src,worker/*.c)
+TORCH := $(call src,torch/*.c)
 PROXY := $(call src,proxy/*.c)
 CLIENT := $(call src,client/*.c)
 COMMAND := $(call src,client/cmd/*.c)
@@ -167,10 +168,11 @@ UNITS_confine := $(CONFINE)
 UNITS_broker := $(BROKER)
 UNITS_intake := $(INTAKE)
 UNITS_worker := $(WORKER)
+UNITS_torch := $(TORCH)
 UNITS_proxy := $(PROXY)
 UNITS_client := $(CLIENT) $(COMMAND)
 UNITS_runtime := $(RUNTIME) $(RUNTIME_CXX)
-ALL_UNITS := testlib check runtime proxy client worker intake broker confine ipc
+ALL_UNITS := testlib check runtime proxy client worker torch intake broker confine ipc
 define units_rule
 $(B)/units/$(1).a: $(call obj,$(UNITS_$(1))) $(if $(filter confine,$(1)),$(POLICY_OBJ))
 	@mkdir -p $$(@D); rm -f $$@; ar rcs $$@ $$^
@@ -184,8 +186,8 @@ BELOW_client := testlib check client ipc
 BELOW_cmd := $(BELOW_client)
 BELOW_intake := testlib check intake confine ipc
 BELOW_broker := testlib check broker confine ipc
-BELOW_proxy := testlib check runtime proxy intake client confine ipc
-BELOW_worker := testlib check worker client intake confine ipc
+BELOW_proxy := testlib check runtime proxy torch intake client confine ipc
+BELOW_worker := testlib check worker torch client intake confine ipc
 BELOW_intake := testlib check intake confine ipc
 units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
 grouped = $(filter %.o,$(1)) -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group
@@ -205,11 +207,11 @@ $(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
 # A dynamic list, not -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
-$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
+$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(TORCH) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
 # The libraries that a plugin may name are there before its sandbox closes: none is opened later.
-$(B)/libexec/pt2box-ops: $(call obj,proxy/main.c $(PROXY) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+$(B)/libexec/pt2box-ops: $(call obj,proxy/main.c $(PROXY) $(TORCH) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--no-as-needed -lm -Wl,--as-needed -lmsgpackc -ldl -lpthread
 $(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ) $(B)/obj/ipc/node_call.o
@@ -217,7 +219,7 @@ $(B)/libexec/libtorch_cpu.so: $(RUNTIME_OBJ) $(B)/obj/ipc/node_call.o
 	$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libtorch_cpu.so -o $@ $^ $(RUNTIME_LIBS)
 # The host of operators in Python: a module for any interpreter from 3.11 on, and what it runs.
 $(B)/obj/proxy/python/%.o: private COMMON += $(PYTHON_INCLUDE)
-$(B)/libexec/python/_ops.abi3.so: $(call obj,$(wildcard proxy/python/*.c) $(PROXY) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+$(B)/libexec/python/_ops.abi3.so: $(call obj,$(wildcard proxy/python/*.c) $(filter-out proxy/dispatcher.c,$(PROXY)) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -ldl -lpthread
 $(B)/libexec/python/%.py: proxy/python/%.py
@@ -361,7 +363,7 @@ uninstall: ## what install put there, with the same DESTDIR and prefix
 compile_commands: ## compile_commands.json for editors
 	@tools/compile-commands.sh
 format: ready-lint ## clang-format everything
-	clang-format -i $(wildcard include/*.h $(foreach d,ipc confine broker worker client runtime python tests bench tools,$(d)/*.[ch] $(d)/*/*.[ch] $(d)/*/*/*.[ch]))
+	clang-format -i $(wildcard include/*.h $(foreach d,ipc confine broker worker torch proxy client runtime python tests bench tools,$(d)/*.[ch] $(d)/*/*.[ch] $(d)/*/*/*.[ch]))
 clean: ## remove build/
 	rm -rf build compile_commands.json
 help: ## this list

@@ -95,15 +95,9 @@ uint64_t pb_load_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 static pb_status choose_backend(struct pb_broker *b, struct pb_model_rec *m, const struct pb_manifest *mf,
 				struct pt2box_error *err)
 {
-	pb_status st;
-
 	if (!pb_calls_others(mf))
 		pb_ops_free(b, m);
-	st = pb_choose_backend(m->opt.backend, mf, m->ops != NULL, &b->config.torch, m->backend, err);
-	if (!st && m->ops && strcmp(m->backend, "native") != 0)
-		st = pb_error_set(err, PT2BOX_UNSUPPORTED,
-				  "the package would run on backend torch, which takes no plugin (--ops) in this version");
-	return st;
+	return pb_choose_backend(m->opt.backend, mf, m->ops != NULL, &b->config.torch, m->backend, err);
 }
 
 /* ---- memory ---- */

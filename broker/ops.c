@@ -247,6 +247,7 @@ pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2bo
 	struct pb_msg_spawn_ops s = {.id = ++b->next_spawn,
 				     .memory_bytes = m->opt.memory_bytes ? m->opt.memory_bytes : b->config.memory_bytes,
 				     .result_bytes = PB_OPS_LANE_BYTES,
+				     .some = strcmp(m->backend, "torch") == 0,
 				     .tenant = pb_tenant_cpu(b, m->tenant),
 				     .cpu_weight = m->tenant->conf->cpu_weight,
 				     .cpu_max = m->tenant->conf->cpu_max};

@@ -355,6 +355,8 @@ static void spawn_warden(struct spawner *s, struct pb_msg_spawn_warden *m)
 		j.argv[n++] = "--explain";
 	if (m->lapack)
 		j.argv[n++] = "--lapack";
+	if (m->ops)
+		j.argv[n++] = "--ops";
 
 	snprintf(threads, sizeof(threads), "%llu", (unsigned long long)m->threads);
 	snprintf(tasks, sizeof(tasks), "%llu", (unsigned long long)m->tasks);
@@ -387,6 +389,7 @@ static bool find_host(const struct spawner *s, const char *name, struct ops_host
 {
 	const struct ops_host hosts[] = {
 		{"plugin", "pt2box-ops", NULL, NULL, 1, NULL},
+		{"torch", "pt2box-ops", "--torch", s->torch, 8, NULL}, /* it warms up on threads that end */
 		{"python", "python/host.py", NULL, NULL, PYTHON_PIDS, s->python},
 	};
 
@@ -434,17 +437,20 @@ static void spawn_ops(struct spawner *s, struct pb_msg_spawn_ops *m)
 			   .cpu_max = (uint32_t)m->cpu_max}};
 	struct pt2box_error e;
 	struct ops_host host;
+	int n = 9;
 
 	if (!find_host(s, m->host, &host)) {
 		pb_error_set(&e, PT2BOX_UNSUPPORTED, "operators: there is no host \"%.15s\"", m->host);
 		reply_failed(s, m->id, &e);
 		return;
 	}
+	j.argv[n++] = "--some";
+	j.argv[n++] = m->some ? "1" : "0";
 	j.program = host.program;
 	j.limits.pids = host.pids;
 	if (host.option) {
-		j.argv[9] = (char *)(uintptr_t)host.option;
-		j.argv[10] = (char *)(uintptr_t)host.place;
+		j.argv[n++] = (char *)(uintptr_t)host.option;
+		j.argv[n++] = (char *)(uintptr_t)host.place;
 	}
 	if (host.interpreter)
 		interpret(s, &j, host.interpreter, script);

@@ -141,6 +141,7 @@ pb_status pb_template_start(struct pb_broker *b, struct pb_model_rec *m, struct 
 					.explain = m->opt.explain,
 					.device = m->opt.device,
 					.lapack = m->lapack,
+					.ops = m->ops != NULL,
 					.tenant = pb_tenant_cpu(b, m->tenant),
 					.cpu_weight = m->tenant->conf->cpu_weight,
 					.cpu_max = m->tenant->conf->cpu_max};

@@ -58,7 +58,7 @@ PB_CHECK pb_status pb_confine_intake(const struct pb_confine_spec *s, struct pt2
  * a descriptor can be opened, and memory can become executable: the linker works on gated bytes.
  */
 PB_CHECK pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *err);
-PB_CHECK pb_status pb_confine_ops_run(struct pt2box_error *err);
+PB_CHECK pb_status pb_confine_ops_run(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* One whose host is an interpreter: nothing is linked after it, so there is one filter. */
 PB_CHECK pb_status pb_confine_ops_python(const struct pb_confine_spec *s, struct pt2box_error *err);
 /* Needs no /proc: the template may have emptied the mount namespace that they share. */

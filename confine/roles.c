@@ -119,12 +119,13 @@ pb_status pb_confine_ops(const struct pb_confine_spec *s, struct pt2box_error *e
 				    .files = WORKER_FILES,
 				    .tasks = s->uid ? 2 : SHARED_ID_TASKS};
 
-	return confine_alone(s, fds, sizeof(fds) / sizeof(fds[0]), &l, "load filter", "ops-load", err);
+	return confine_alone(s, fds, sizeof(fds) / sizeof(fds[0]), &l, "load filter",
+			     s->torch ? "ops-load-torch" : "ops-load", err);
 }
 
-pb_status pb_confine_ops_run(struct pt2box_error *err)
+pb_status pb_confine_ops_run(const struct pb_confine_spec *s, struct pt2box_error *err)
 {
-	return pb_step_filter("run filter", "ops", true, NULL, err);
+	return pb_step_filter("run filter", s->torch ? "ops-torch" : "ops", true, NULL, err);
 }
 
 pb_status pb_confine_ops_python(const struct pb_confine_spec *s, struct pt2box_error *err)

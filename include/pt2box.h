@@ -186,8 +186,9 @@ PT2BOX_API void pt2box_free_text(char *text);
  * @memory_bytes:     limit of each worker; 0: the broker's default, which is also the most that a served broker gives
  * @constants_fd:     a safetensors file with all constants, by fully qualified name, of a package that has none inside, or
  *                    instead of its own; -1: none. Borrowed
- * @ops_fd:           operators that the package calls by name and the native runtime does not have: a plugin (pt2box_op.h),
- *                    or source text in Python (python/pt2box/ops.py); -1: none. A regular file or memfd, borrowed. It runs in a process of its own, confined as the
+ * @ops_fd:           operators that the package calls by name and the backend does not have: a plugin (pt2box_op.h), a library
+ *                    that registers them with PyTorch, where that is installed, or source text in Python
+ *                    (python/pt2box/ops.py); -1: none. A regular file or memfd, borrowed. It runs in a process of its own, confined as the
  *                    model is; a run whose call fails there ends with OP_CRASHED or OP_TIMEOUT and can be repeated
  * @isolate:          PT2BOX_ISOLATE_REQUEST: every run is served by a fresh fork of the loaded model, which ends with it,
  *                    so that nothing the model keeps, buffers that it mutates included, is seen by another run. Costs a

@@ -70,12 +70,12 @@ void pb_host_node_free(struct pb_host_node *n)
 pb_status pb_host_prepare(struct pb_host *h, const struct pb_node *node, struct pb_host_node **ret,
 			  struct pt2box_error *err)
 {
-	const struct pb_host_op *op = pb_host_find(h, node->target);
+	const struct pb_host_op *op;
 	struct pb_host_node *n;
-	pb_status st;
+	pb_status st = pb_host_look(h, node->target, &op, err);
 
-	if (!op)
-		return pb_error_set(err, PT2BOX_NOT_FOUND, "%.200s: no plugin has this operator", node->target);
+	if (st)
+		return st;
 	n = calloc(1, sizeof(*n));
 	if (!n)
 		return pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for an operator");
@@ -83,6 +83,8 @@ pb_status pb_host_prepare(struct pb_host *h, const struct pb_node *node, struct 
 	n->op = op;
 	n->node = *node;
 	st = pb_schema_bind(&op->schema, node, n->args, err);
+	if (!st && h->opt.provider)
+		st = h->opt.provider->fits(op->op, node, n->args, err);
 	n->node.args = n->args;
 	n->node.n_args = op->schema.n_args;
 	n->n_inputs = pb_node_call_inputs(node);

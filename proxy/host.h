@@ -24,11 +24,21 @@ struct pb_host_memory {
 	void *arg;
 };
 
+/* Operators that no plugin has: another table, asked by name. */
+struct pb_host_provider {
+	/* NOT_FOUND: it does not have it. *ret stays for good. */
+	pb_status (*find)(const char *target, const struct pt2box_op **ret, struct pt2box_error *err);
+	/* UNSUPPORTED: the operator, of whichever table, cannot take what the node gives; @args in the order of its schema. */
+	pb_status (*fits)(const struct pt2box_op *op, const struct pb_node *n, const struct pb_node_arg *args,
+			  struct pt2box_error *err);
+};
+
 /* Limits of one call, and its memory. */
 struct pb_host_options {
 	struct pb_host_memory memory; /* alloc NULL: the heap */
 	uint64_t max_result_bytes;    /* of all tensors that a call makes together */
 	uint32_t max_tensors;	      /* that a call may make */
+	const struct pb_host_provider *provider; /* NULL: none */
 };
 #define PB_HOST_OPTIONS_INIT {.max_result_bytes = 1ull << 32, .max_tensors = 4096}
 

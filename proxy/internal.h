@@ -27,6 +27,8 @@ struct pb_host {
 };
 
 struct pb_host_op *pb_host_find(const struct pb_host *h, const char *name);
+/* The same, and the provider is asked. NOT_FOUND: nobody has it. */
+PB_CHECK pb_status pb_host_look(struct pb_host *h, const char *name, const struct pb_host_op **ret, struct pt2box_error *err);
 /* Calls and memory of @n end. */
 void pb_host_node_free(struct pb_host_node *n);
 struct pb_host_node *pb_host_node_next(struct pb_host_node *n);

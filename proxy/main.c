@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pt2box-ops: runs the operators that a package calls by name, from a plugin that the client brought. Started by the spawner
- * as pid 1 of a new namespace, with numbered descriptors and an empty environment.
+ * pt2box-ops: runs the operators that a package calls by name, from a file that the client brought: a plugin, or, with --torch, a
+ * library that registers operators with PyTorch. Started by the spawner as pid 1 of a new namespace, with numbered
+ * descriptors and an empty environment.
  *
- *	take fds -> copy the plugin -> sandbox on -> gate -> link, no constructor runs -> run filter -> constructors ->
- *	join operators to the package's calls -> serve
+ *	take fds -> copy the plugin -> with --torch: load PyTorch's library, warm it up -> sandbox on -> gate -> link, no
+ *	constructor runs -> run filter -> constructors -> join operators to the package's calls -> serve
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@
 #include "ipc/fdmap.h"
 #include "ipc/manifest.h"
 #include "ipc/socket.h"
+#include "proxy/dispatcher.h"
 #include "proxy/process.h"
 #include "proxy/wants.h"
 
@@ -33,6 +35,8 @@ _Static_assert(COPY_NUMBER == PB_FD_OPS_COPY, "the name of the copy");
 struct options {
 	struct pb_confine_spec confine;
 	uint64_t result_bytes;
+	const char *torch; /* path of PyTorch's library; NULL: the file is a plugin */
+	bool some;	   /* calls that nobody here has are no reason to give up */
 };
 
 struct ops {
@@ -48,6 +52,8 @@ static bool parse(int argc, char **argv, struct options *o)
 					      {"gid", required_argument, NULL, 'g'},
 					      {"memory", required_argument, NULL, 'm'},
 					      {"result-bytes", required_argument, NULL, 'r'},
+					      {"torch", required_argument, NULL, 't'},
+					      {"some", required_argument, NULL, 's'},
 					      {NULL, 0, NULL, 0}};
 	int c;
 
@@ -60,9 +66,14 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->confine.memory_bytes = strtoull(optarg, NULL, 10);
 		else if (c == 'r')
 			o->result_bytes = strtoull(optarg, NULL, 10);
+		else if (c == 't')
+			o->torch = optarg;
+		else if (c == 's')
+			o->some = optarg[0] == '1';
 		else
 			return false;
 	}
+	o->confine.torch = o->torch != NULL;
 	return o->result_bytes != 0;
 }
 
@@ -101,7 +112,7 @@ static pb_status open_names(struct pt2box_error *err)
 }
 
 /* Takes the constructors out of the copy, so that linking runs no code of it. */
-static pb_status gate(struct ops *o, const char **ret_wants, struct pt2box_error *err)
+static pb_status gate(struct ops *o, bool torch, const char **ret_wants, struct pt2box_error *err)
 {
 	struct pb_elf_facts facts = PB_ELF_FACTS_INIT;
 	struct stat sb;
@@ -113,9 +124,9 @@ static pb_status gate(struct ops *o, const char **ret_wants, struct pt2box_error
 	file = mmap(NULL, (size_t)sb.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, PB_FD_OPS_COPY, 0);
 	if (file == MAP_FAILED)
 		return pb_error_sys(err, "the plugin cannot be mapped");
-	*ret_wants = pb_ops_wants(file, (uint64_t)sb.st_size);
+	*ret_wants = torch ? "" : pb_ops_wants(file, (uint64_t)sb.st_size);
 	st = **ret_wants ? pb_error_set(err, PT2BOX_UNSUPPORTED, "not a plugin: the host \"%s\" may run it", *ret_wants) :
-			   pb_elf_gate(file, (uint64_t)sb.st_size, PB_ELF_PACKAGED, &facts, err);
+			   pb_elf_gate(file, (uint64_t)sb.st_size, torch ? PB_ELF_EXTENSION : PB_ELF_PACKAGED, &facts, err);
 	if (!st)
 		pb_elf_patch(file, (uint64_t)sb.st_size);
 	o->init_addr = facts.init_addr;
@@ -163,11 +174,11 @@ static void construct(const struct ops *o)
 
 static pb_status prepare(struct ops *o, const struct options *opt, struct pt2box_error *err)
 {
-	pb_status st = pb_ops_new_host(&o->process, opt->result_bytes, err);
+	pb_status st = pb_ops_new_host(&o->process, opt->result_bytes, opt->torch ? &pb_dispatcher_provider : NULL, err);
 
-	if (!st)
+	if (!st && !opt->torch)
 		st = pb_host_take(o->process.host, o->lib, err);
-	return st ? st : pb_ops_prepare(&o->process, err);
+	return st ? st : pb_ops_prepare(&o->process, opt->some, err);
 }
 
 static pb_status before_plugin(struct ops *o, const struct options *opt, const char **ret_wants,
@@ -177,6 +188,8 @@ static pb_status before_plugin(struct ops *o, const struct options *opt, const c
 
 	if (!st)
 		st = pb_ops_map_board(&o->process, err);
+	if (!st && opt->torch)
+		st = pb_dispatcher_load(opt->torch, err);
 	if (!st)
 		st = open_names(err);
 	if (!st)
@@ -185,11 +198,11 @@ static pb_status before_plugin(struct ops *o, const struct options *opt, const c
 		st = pb_manifest_read(PB_FD_OPS_MANIFEST, &o->process.manifest, err);
 	close(PB_FD_OPS_MANIFEST);
 	if (!st)
-		st = gate(o, ret_wants, err);
+		st = gate(o, opt->torch, ret_wants, err);
 	if (!st)
 		st = link_plugin(o, err);
 	if (!st)
-		st = pb_confine_ops_run(err);
+		st = pb_confine_ops_run(&opt->confine, err);
 	return st;
 }
 

@@ -21,16 +21,18 @@ pb_status pb_ops_map_board(struct pb_ops_process *p, struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
-pb_status pb_ops_new_host(struct pb_ops_process *p, uint64_t result_bytes, struct pt2box_error *err)
+pb_status pb_ops_new_host(struct pb_ops_process *p, uint64_t result_bytes, const struct pb_host_provider *provider,
+			  struct pt2box_error *err)
 {
 	const struct pb_host_options options = {.memory = {pb_ops_window_alloc, pb_ops_window_free, &p->window},
 						.max_result_bytes = result_bytes,
-						.max_tensors = 4096};
+						.max_tensors = 4096,
+						.provider = provider};
 
 	return pb_host_new(&options, &p->host, err);
 }
 
-pb_status pb_ops_prepare(struct pb_ops_process *p, struct pt2box_error *err)
+pb_status pb_ops_prepare(struct pb_ops_process *p, bool some, struct pt2box_error *err)
 {
 	const struct pb_nodes *nodes = p->manifest->nodes;
 	pb_status st = PT2BOX_OK;
@@ -46,6 +48,8 @@ pb_status pb_ops_prepare(struct pb_ops_process *p, struct pt2box_error *err)
 		if (n->n_tensors > p->max_tensors)
 			p->max_tensors = n->n_tensors;
 		st = pb_host_prepare(p->host, n, &p->nodes[i], err);
+		if (some && (st == PT2BOX_NOT_FOUND || st == PT2BOX_UNSUPPORTED))
+			st = PT2BOX_OK;
 	}
 	return st;
 }

@@ -18,9 +18,13 @@ struct pb_ops_process {
 /* Maps the board and closes its descriptor. */
 PB_CHECK pb_status pb_ops_map_board(struct pb_ops_process *p, struct pt2box_error *err);
 /* An empty table, whose operators make their results in the lane of the call in hand. */
-PB_CHECK pb_status pb_ops_new_host(struct pb_ops_process *p, uint64_t result_bytes, struct pt2box_error *err);
-/* The calls of the package that are not native, and only those, can be made. p->manifest is there. */
-PB_CHECK pb_status pb_ops_prepare(struct pb_ops_process *p, struct pt2box_error *err);
+PB_CHECK pb_status pb_ops_new_host(struct pb_ops_process *p, uint64_t result_bytes,
+				   const struct pb_host_provider *provider, struct pt2box_error *err);
+/*
+ * The calls of the package that are not native, and only those, can be made. p->manifest is there. @some: those that the table
+ * cannot run are no error, the worker's own backend may have them.
+ */
+PB_CHECK pb_status pb_ops_prepare(struct pb_ops_process *p, bool some, struct pt2box_error *err);
 _Noreturn void pb_ops_serve_process(struct pb_ops_process *p);
 /* Last words. @wants: the host that such a file is for, "": no other. */
 _Noreturn void pb_ops_give_up(const struct pt2box_error *e, const char *wants);

@@ -123,7 +123,7 @@ static void call(struct server *s, const struct pb_lane *l, const struct pb_ops_
 	pb_status st;
 
 	if (!node) {
-		fail(r, PT2BOX_OP_DENIED, "the package does not name this operator among those that it calls");
+		fail(r, PT2BOX_OP_DENIED, "this is none of the package's calls that the ops process may run");
 		return;
 	}
 	*s->window = (struct pb_ops_window){l->down_seg[0].base, l->down_seg[0].bytes, 0};

@@ -140,6 +140,24 @@ pb_status pb_host_add(struct pb_host *h, const struct pt2box_op_plugin *plugin, 
 	return st;
 }
 
+pb_status pb_host_look(struct pb_host *h, const char *name, const struct pb_host_op **ret, struct pt2box_error *err)
+{
+	struct pt2box_op_plugin one = {PT2BOX_OP_ABI, sizeof(struct pt2box_op), "PyTorch", NULL, 1};
+	pb_status st;
+
+	*ret = pb_host_find(h, name);
+	if (*ret)
+		return PT2BOX_OK;
+	if (!h->opt.provider)
+		return pb_error_set(err, PT2BOX_NOT_FOUND, "%.200s: no plugin has this operator", name);
+	st = h->opt.provider->find(name, &one.ops, err);
+	if (!st)
+		st = pb_host_add(h, &one, err);
+	if (!st)
+		*ret = pb_host_find(h, name);
+	return st;
+}
+
 pb_status pb_host_take(struct pb_host *h, void *handle, struct pt2box_error *err)
 {
 	struct pb_host_library *l = calloc(1, sizeof(*l));

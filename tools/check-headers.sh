@@ -16,7 +16,7 @@ try() { # what, command...
 	}
 }
 
-for h in $(find include ipc confine broker worker proxy client runtime tests -name '*.h' 2>/dev/null | sort); do
+for h in $(find include ipc confine broker worker torch proxy client runtime tests -name '*.h' 2>/dev/null | sort); do
 	case $h in
 	proxy/python/*) continue ;; # for an interpreter, with whose header it compiles
 	tests/hostile/*) continue ;; # a program in a header; its includers define what it needs

@@ -7,7 +7,7 @@ found=$(mktemp)
 trap 'rm -f "$found"' EXIT
 
 # All includes: FILE:LINE:#include ... Then, for each, the row of the table that its folder has.
-find include ipc confine broker worker proxy client runtime python bench tests \
+find include ipc confine broker worker torch proxy client runtime python bench tests \
 	-name '*.[ch]' -o -name '*.cc' -o -name '*.inc' 2>/dev/null |
 	xargs grep -nHE '^[[:space:]]*#[[:space:]]*include[[:space:]]' | awk -F: '
 	# folder, what of ours it may include, library headers that it must not
@@ -24,15 +24,16 @@ find include ipc confine broker worker proxy client runtime python bench tests \
 		layer("broker", base "|confine/[a-z0-9_]+[.]h|broker/[a-z0-9_]+[.]h", "zip[.]h|dlfcn|jansson|elf[.]h|seccomp[.]h|" cuda)
 		layer("broker/intake", base "|confine/[a-z0-9_]+[.]h|broker/intake/[a-z0-9_]+[.]h", "dlfcn|seccomp[.]h|" cuda)
 		# The worker loads the runtime as a library: the types of its C ABI are the contract between the two.
-		layer("worker", base "|confine/[a-z0-9_]+[.]h|worker/[a-z0-9_]+[.]h|runtime/aoti[.]h", "zip[.]h|jansson|seccomp[.]h")
-		layer("proxy", base "|confine/[a-z0-9_]+[.]h|proxy/[a-z0-9_]+[.]h", "zip[.]h|seccomp[.]h")
+		layer("worker", base "|confine/[a-z0-9_]+[.]h|worker/[a-z0-9_]+[.]h|torch/[a-z0-9_]+[.]h|runtime/aoti[.]h", "zip[.]h|jansson|seccomp[.]h")
+		layer("torch", base "|torch/[a-z0-9_]+[.]h|runtime/aoti[.]h", "zip[.]h|jansson|seccomp")
+		layer("proxy", base "|confine/[a-z0-9_]+[.]h|proxy/[a-z0-9_]+[.]h|torch/[a-z0-9_]+[.]h|runtime/aoti[.]h", "zip[.]h|seccomp[.]h")
 		layer("proxy/python", base "|confine/[a-z0-9_]+[.]h|proxy/(python/)?[a-z0-9_]+[.]h", "zip[.]h|dlfcn|seccomp[.]h")
 		layer("client", base "|client/([a-z]+/)?[a-z0-9_]+[.]h", "seccomp[.]h|linux/seccomp|linux/landlock|" cuda)
 		# The worker hands the nodes of a package to the runtime, and values go on to operators as plugins see them.
 		layer("runtime", "ipc/(status|nodes|node_call)[.]h|include/pt2box_op[.]h|runtime/(ops/)?[a-z0-9_]+[.](h|inc)", "zip[.]h|dlfcn|msgpack|jansson|seccomp")
 		layer("python", "include/[a-z0-9_]+[.]h|python/src/[a-z0-9_]+[.]h", "")
 		layer("bench", "include/[a-z0-9_]+[.]h", "")
-		layer("tests", "(include|ipc|confine|broker|worker|proxy|client|runtime|tests)/[a-z0-9_/]+[.](h|inc|c)", "")
+		layer("tests", "(include|ipc|confine|broker|worker|torch|proxy|client|runtime|tests)/[a-z0-9_/]+[.](h|inc|c)", "")
 	}
 	{
 		folder = substr($1, 1, index($1, "/") - 1)

@@ -25,7 +25,8 @@ static const struct option long_options[] = {
 	{"tasks", required_argument, NULL, 'T'},   {"memory", required_argument, NULL, 'm'},
 	{"explain", no_argument, NULL, 'e'},	   {"uid", required_argument, NULL, 'u'},
 	{"gid", required_argument, NULL, 'g'},	   {"change-seq", required_argument, NULL, 'c'},
-	{"lapack", no_argument, NULL, 'L'},	   {NULL, 0, NULL, 0},
+	{"lapack", no_argument, NULL, 'L'},	   {"ops", no_argument, NULL, 'o'},
+	{NULL, 0, NULL, 0},
 };
 
 static bool parse(int argc, char **argv, struct pb_worker_options *o)
@@ -58,6 +59,9 @@ static bool parse(int argc, char **argv, struct pb_worker_options *o)
 			break;
 		case 'e':
 			o->explain = true;
+			break;
+		case 'o':
+			o->ops = true;
 			break;
 		case 'L':
 			o->lapack = true;

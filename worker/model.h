@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "ipc/manifest.h"
-#include "worker/backend.h"
+#include "torch/backend.h"
 #include "worker/constants.h"
 
 typedef int32_t (*pb_aoti_run)(void *container, AtenTensorHandle *in, size_t n_in, AtenTensorHandle *out, size_t n_out,

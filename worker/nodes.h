@@ -4,7 +4,7 @@
 #define PT2BOX_WORKER_NODES_H
 
 #include "ipc/manifest.h"
-#include "worker/backend.h"
+#include "torch/backend.h"
 
 /*
  * Gives the manifest's nodes to the backend, those that the native runtime computes joined to their schemas

@@ -27,6 +27,7 @@ static struct {
 	uint32_t seq;
 	uint64_t used; /* of the up memory */
 	pb_status status;
+	char text[640]; /* of the last failure */
 	struct pb_lane_decoder *decoder;
 	const struct pt2box_op_tensor **tensors; /* of the call in hand, by slot */
 	struct pb_lane_tensor *inputs;
@@ -36,14 +37,14 @@ static struct {
 
 static int fail(const struct pb_node *n, pb_status st, const char *reason)
 {
-	char text[640];
+	char *text = ops.text;
 
 	ops.status = st;
 	/* The host of plugins names the operator itself. */
 	if (strncmp(reason, n->target, strlen(n->target)) == 0)
-		snprintf(text, sizeof(text), "%s", reason);
+		snprintf(text, sizeof(ops.text), "%s", reason);
 	else
-		snprintf(text, sizeof(text), "%.120s: %s", n->target, reason);
+		snprintf(text, sizeof(ops.text), "%.120s: %s", n->target, reason);
 	if (ops.backend->set_error)
 		ops.backend->set_error(text);
 	return 1;
@@ -87,6 +88,11 @@ pb_status pb_ops_take_status(void)
 
 	ops.status = PT2BOX_OK;
 	return st;
+}
+
+const char *pb_ops_text(void)
+{
+	return ops.text;
 }
 
 /* ---- out ---- */

@@ -22,6 +22,7 @@ struct pb_worker_options {
 	uint64_t memory_bytes;
 	uint32_t change_seq; /* last change of the constants: the template's number to begin with */
 	bool explain;
+	bool ops;    /* there will be an ops process for what the backend lacks */
 	bool lapack; /* the model needs it: load it with the runtime */
 	uint32_t uid, gid; /* 0: keep */
 };

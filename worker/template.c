@@ -19,12 +19,12 @@
 #include "confine/fork_sibling.h"
 #include "ipc/fdmap.h"
 #include "ipc/socket.h"
+#include "torch/library.h"
 #include "worker/interpose.h"
 #include "worker/nodes.h"
 #include "worker/roles.h"
 #include "worker/serve.h"
-#include "worker/torch.h"
-#include "worker/torch_nodes.h"
+#include "worker/torch_executor.h"
 
 static void tell_phase(enum pb_load_phase phase)
 {
@@ -190,7 +190,7 @@ static pb_status load(struct template *t, const struct pb_worker_options *o, str
 	if (t->spec.threads < t->manifest->openmp_threads)
 		t->spec.threads = t->manifest->openmp_threads;
 	env_for_model(t, o);
-	st = is_torch(o) ? pb_torch_nodes(&t->backend, t->manifest, &proxy, err) :
+	st = is_torch(o) ? pb_torch_executor(&t->backend, t->manifest, o->ops, &proxy, err) :
 			   pb_nodes_give(&t->backend, t->manifest, err);
 	if (st)
 		return st;

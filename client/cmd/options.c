@@ -33,7 +33,7 @@ static const struct option_row {
 	{"backend", 0, "B", LOADING, TEXT, AT(backend), 0, 0, "auto (default), native, or torch: PyTorch's own library"},
 	{"profile", 0, "P", LOADING, TEXT, AT(profile), 0, 0, "confinement: default or strict"},
 	{"constants", 0, "FILE", LOADING, TEXT, AT(constants), 0, 0, ".safetensors with all constants: of a package that has none, or instead of its own"},
-	{"ops", 0, "FILE", LOADING, TEXT, AT(ops), 0, 0, "operators that the package calls by name: a plugin in C (pt2box_op.h), or Python"},
+	{"ops", 0, "FILE", LOADING, TEXT, AT(ops), 0, 0, "operators that the package calls by name: a plugin in C (pt2box_op.h), a library made for PyTorch, or Python"},
 	{"workers", 'w', "N", V(BATCH), U32, AT(runners), 1, 64, "worker processes (default: as many as there are CPUs)"},
 	{"runners", 0, "N", LOADING & ~V(BATCH), U32, AT(runners), 1, 64, "worker processes (default 1)"},
 	{"threads", 0, "N", LOADING, U32, AT(threads), 1, 256, "threads of each worker (default 1)"},

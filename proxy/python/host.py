@@ -204,7 +204,7 @@ def main():
         found = ops.find(wanted, has_numpy)
     except BaseException as e:  # also SystemExit: it is the file's, not ours
         native.fail(native.MODEL_ERROR, "the operators' file: " + ops.describe(e))
-    native.serve(found, *looks, ops.describe, int(options["--result-bytes"]))
+    native.serve(found, *looks, ops.describe, int(options["--result-bytes"]), options["--some"] == "1")
 
 
 main()

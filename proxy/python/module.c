@@ -153,17 +153,18 @@ static PyObject *serve(PyObject *module, PyObject *args)
 	struct pt2box_error e = {.status = PT2BOX_OK};
 	PyObject *list, *numpy, *torch, *describe;
 	unsigned long long result_bytes;
+	int some;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "O!OOOK", &PyList_Type, &list, &numpy, &torch, &describe, &result_bytes))
+	if (!PyArg_ParseTuple(args, "O!OOOKp", &PyList_Type, &list, &numpy, &torch, &describe, &result_bytes, &some))
 		return NULL;
 	if ((numpy != Py_None && pb_py_look_init(&looks[0], numpy, false)) ||
 	    (torch != Py_None && pb_py_look_init(&looks[1], torch, true)))
 		return NULL;
 	pb_py_set_describe(describe);
-	end_if(pb_ops_new_host(&process, result_bytes, &e), &e);
+	end_if(pb_ops_new_host(&process, result_bytes, NULL, &e), &e);
 	end_if(add_ops(list, looks, &e), &e);
-	end_if(pb_ops_prepare(&process, &e), &e);
+	end_if(pb_ops_prepare(&process, some, &e), &e);
 	pb_ops_serve_process(&process);
 }
 

@@ -97,8 +97,8 @@ def load(path: Package, *, model: str = "model", runners: int = 1, threads: int 
     backend: "auto", "native" or "torch"; profile: "default" or "strict"
     single_threaded: as PyTorch's run_single_threaded, with one runner
     constants: for packages without: a safetensors file, or a mapping of names to tensors
-    ops: operators that the package calls by name, a plugin in C (pt2box_op.h) or a file in Python (pt2box.ops): a path, its
-        bytes, or an open file
+    ops: operators that the package calls by name, a plugin in C (pt2box_op.h), a library made for PyTorch, or a file in Python
+        (pt2box.ops): a path, its bytes, or an open file
     run_deadline, load_deadline: seconds, kept by the broker; None: its default; infinity: none (of runs)
     memory: bytes of each worker; None: the broker's default
     explain: name the system call of a model that its filter kills (slower)

@@ -25,7 +25,7 @@
 #include "runtime/aoti.h"
 #include "runtime/convert.h"
 #include "tests/tools/npy.inc"
-#include "worker/backend.h"
+#include "torch/backend.h"
 
 #define MAX_TENSORS 64
 

@@ -3,10 +3,10 @@
  * PyTorch's own libtorch_cpu.so as the backend. It was not written for a sandbox: what it does lazily (CPU detection, reading
  * /proc, starting generators, choosing kernels) is done in the template before the sandbox closes, on a thread that ends.
  */
-#ifndef PT2BOX_WORKER_TORCH_H
-#define PT2BOX_WORKER_TORCH_H
+#ifndef PT2BOX_TORCH_LIBRARY_H
+#define PT2BOX_TORCH_LIBRARY_H
 
-#include "worker/backend.h"
+#include "torch/backend.h"
 
 /*
  * After pb_backend_load() and before the warm-up: the hooks that this library can serve. @no_jit: memory will not become

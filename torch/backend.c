@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Finding a backend's functions, and its warm-up. See backend.h. */
-#include "worker/backend.h"
+#include "torch/backend.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

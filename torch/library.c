@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See torch.h. Most is the C ABI; four functions are C++ of libtorch, called by their mangled names because the ABI has
+ * See library.h. Most is the C ABI; four functions are C++ of libtorch, called by their mangled names because the ABI has
  * none for it: the default generator and its seed, and whether oneDNN is used. The number of threads is told to OpenMP and MKL,
  * where at::get_num_threads() finds it: at::set_num_threads() would start a pool, and no thread may be left before a fork.
  */
-#include "worker/torch.h"
+#include "torch/library.h"
 
 #include <dlfcn.h>
 #include <malloc.h>

@@ -3,8 +3,8 @@
  * A backend: a library that provides PyTorch's AOTInductor C ABI, found by name, not linked. The native runtime and
  * libtorch look alike here, but for the hooks that only the native one has.
  */
-#ifndef PT2BOX_WORKER_BACKEND_H
-#define PT2BOX_WORKER_BACKEND_H
+#ifndef PT2BOX_TORCH_BACKEND_H
+#define PT2BOX_TORCH_BACKEND_H
 
 #include <stdbool.h>
 #include <stddef.h>
