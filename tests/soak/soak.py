@@ -58,7 +58,7 @@ class Client:
         try:
             return f()
         except self.pt2box.Error as e:
-            if e.status not in DEATHS:
+            if e.status not in DEATHS and "intake died" not in str(e):
                 raise
             self.counts["deaths"] += 1
             return None
