@@ -27,7 +27,7 @@ def as_user(uid):
 def bench(pt2box, socket, package, inputs, uid, runs, **kw):
     """In a session of its own, as a login is."""
     return subprocess.Popen([pt2box, "bench", package, "--input", inputs, "--socket", socket, "-n", str(runs), "--json"],
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=as_user(uid), start_new_session=True, **kw)
+                            stdout=subprocess.PIPE, preexec_fn=as_user(uid), start_new_session=True, **kw)
 
 
 def canary(pt2box, socket, package, inputs, runs):
@@ -48,6 +48,8 @@ def beside(n, pt2box, socket, package, inputs, runs):
             if ready >= n:
                 break
             time.sleep(0.2)
+        if ready < n:
+            raise SystemExit("fairness: %d of %d flooding clients are there" % (ready, n))
         return canary(pt2box, socket, package, inputs, runs)
     finally:
         os.killpg(flood.pid, 9)
@@ -67,7 +69,10 @@ def measure(build, package, inputs, quick):
         broker = subprocess.Popen([os.path.join(build, "libexec", "pt2boxd"), "--config", config, "--socket", socket],
                                   stderr=subprocess.DEVNULL)
         try:
-            while not os.path.exists(socket):
+            end = time.monotonic() + 10
+            while subprocess.run([pt2box, "ps", "--socket", socket], capture_output=True).returncode:
+                if time.monotonic() > end:
+                    raise SystemExit("fairness: the broker does not answer")
                 time.sleep(0.01)
             runs = 2000 if quick else 20000
             one = (pt2box, socket, package, inputs, runs)

@@ -68,12 +68,12 @@ static pb_status take_path(const struct sockaddr_un *a, struct pt2box_error *err
 	return PT2BOX_OK;
 }
 
-/* Nobody else's until it has its group and mode; and nobody can connect before it listens. */
+/* Nobody else's until it has its group and mode. It listens as soon as it has a name. */
 static pb_status bind_as(int fd, const struct sockaddr_un *a, unsigned mode, const char *group, struct pt2box_error *err)
 {
 	const struct group *gr = group ? getgrnam(group) : NULL;
 	const mode_t before = umask(0177);
-	const int rc = bind(fd, (const struct sockaddr *)a, sizeof(*a));
+	const int rc = bind(fd, (const struct sockaddr *)a, sizeof(*a)) != 0 || listen(fd, 64) != 0;
 	gid_t gid = gr ? gr->gr_gid : (gid_t)-1;
 
 	umask(before);
@@ -104,8 +104,6 @@ pb_status pb_listen(const char *path, unsigned mode, const char *group, int *ret
 	st = bind_as(fd, &a, mode, group, err);
 	if (st)
 		return st;
-	if (listen(fd, 64) != 0)
-		return pb_error_sys(err, "%s", path);
 	*ret_fd = pb_take_fd(&fd);
 	return PT2BOX_OK;
 }

@@ -110,7 +110,7 @@ static struct pb_tenant *stranger(struct pb_broker *b, uint32_t uid)
 		t = t->next;
 	if (t)
 		return pb_tenant_ref(t);
-	t = tenant_new(b, s ? s->strangers : &b->anybody);
+	t = tenant_new(b, s && s->strangers ? s->strangers : &b->anybody);
 	if (t) {
 		t->stranger = true;
 		t->uid = uid;
@@ -129,7 +129,8 @@ pb_status pb_tenant_of_peer(struct pb_broker *b, int sock, uint32_t uid, uint32_
 		*ret = pb_tenant_ref(t);
 		return PT2BOX_OK;
 	}
-	if (s && !s->strangers)
+	/* The operator is let in to look after the broker, whoever else is. */
+	if (s && !s->strangers && uid != 0 && uid != b->started_by)
 		return pb_error_set(err, PT2BOX_DENIED, "no tenant is configured for uid %u", uid);
 	*ret = stranger(b, uid);
 	return *ret ? PT2BOX_OK : pb_error_set(err, PT2BOX_NO_MEMORY, "the broker has no memory for a tenant");
