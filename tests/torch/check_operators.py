@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 BUILD = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]) else "build")
@@ -37,6 +38,17 @@ def build(name, *flags):
                     "-Wl,-rpath," + os.path.join(TORCH, "lib"), "-Wl,-soname," + name, "-Wl,--no-as-needed", "-ltorch_python",
                     "-ltorch", "-ltorch_cpu", "-lc10"], check=True)
     return path
+
+
+def again(m, x):
+    """The next ops process loads PyTorch, which a loaded machine takes seconds for: calls that end before may be repeated."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return m.run([x])[0]
+        except pt2box.Error as e:
+            if e.status != "OP_TIMEOUT" or time.monotonic() > deadline:
+                raise
 
 
 class Kinds(torch.nn.Module):
@@ -98,7 +110,7 @@ class Operators(TestCase):
         rows = ((1001, "OP_CRASHED", "SIGSEGV"), (1002, "OP_TIMEOUT", "deadline"), (1003, "OP_CRASHED", "forbidden system call"),
                 (1004, "MODEL_ERROR", "does not like 1004"), (1005, "OP_CRASHED", "SIGSEGV"), (1006, "OP_CRASHED", "system call"))
         for backend in BACKENDS:
-            with pt2box.Connection() as c, c.load(Fixture("customop").path, ops=library, backend=backend, run_deadline=1.0) as m:
+            with pt2box.Connection() as c, c.load(Fixture("customop").path, ops=library, backend=backend, run_deadline=4.0) as m:
                 x = np.ones((3, 4), np.float32)
                 m.run([x])
                 workers = [w["pid"] for p in c.ps()["models"] for w in p["workers"]]
@@ -110,7 +122,7 @@ class Operators(TestCase):
                     self.assertIn(says, str(e.exception))
                     self.assertIn("pt2box_test::triple", str(e.exception))
                     x[0, 0] = 1
-                    self.assertTrue(np.array_equal(m.run([x])[0], x * 3 + 4))
+                    self.assertTrue(np.array_equal(again(m, x), x * 3 + 4))
                 self.assertEqual(workers, [w["pid"] for p in c.ps()["models"] for w in p["workers"]])
 
     def test_threads(self):
