@@ -397,6 +397,31 @@ class Bench:
         if self.a.torch_host:
             whole.memory(self, [p for p in self.packages() if p.name != "mlp"])
 
+    def batch(self):
+        n, source = 1000 if self.a.quick else 20000, os.path.join(self.folder, "items")
+        print("A batch of %d small files (MLP 4x64, .npy in and out), journalled and durable, all of it with start and end:" % n)
+        package = os.path.join(TOP, "tests", "fixtures", "mlp", "model.pt2")
+        os.mkdir(source)
+        head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, 64), }".ljust(117) + b"\n"
+        for i in range(n):
+            with open(os.path.join(source, "item%06d.npy" % i), "wb") as f:
+                f.write(b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + struct.pack("<256f", *[i % 97 / 97] * 256))
+        rows = []
+        for turn in range(1 if self.a.quick else 2):
+            out, began = os.path.join(self.folder, "out%d" % turn), time.monotonic()
+            subprocess.run([os.path.join(self.a.build, "pt2box"), "batch", package, "-i", source, "-o", out], check=True,
+                           stderr=subprocess.DEVNULL)
+            row = [n / (time.monotonic() - began)]
+            if self.a.torch_host:
+                row.append(float(subprocess.run([self.a.python, os.path.join(TOP, "bench", "batch_loop.py"), package, source, out + "t"],
+                                                check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout))
+            rows.append(row)
+        print("  pt2box batch %.0f items/s" % statistics.median(r[0] for r in rows), flush=True)
+        if self.a.torch_host:
+            print("  loop of np.load, aoti_load_package's callable, np.save, without fsync: %.0f items/s" %
+                  statistics.median(r[1] for r in rows))
+            self.goal("plain loop / pt2box batch, items a second", statistics.median(r[1] / r[0] for r in rows), 1 / 3)
+
     def run(self):
         if not self.a.torch_host:
             print("No torch 2.13.0 was found: no yardstick, no larger models (pip install torch==2.13.0 transformers safetensors in a"
@@ -414,6 +439,7 @@ class Bench:
         self.operators()
         self.inspect()
         self.fairness()
+        self.batch()
         self.models()
         self.memories()
         missed = [g for g in self.goals if not g[4]]
@@ -427,7 +453,7 @@ def main():
     p.add_argument("--models", default="")
     p.add_argument("--python", default=sys.executable, help="the interpreter that is measured")
     p.add_argument("--only", default="", help="one part: calls, start, first64, python, large_constants, operators,"
-                   " inspect, fairness, models, memories")
+                   " inspect, batch, fairness, models, memories")
     p.add_argument("--model", action="append", help="of the whole models this one (may be repeated)")
     p.add_argument("--boost", action="store_true",
                    help="as root, on a machine that others use: gives both sides of the whole models a higher priority")
