@@ -50,6 +50,11 @@ struct pb_source {
 	int fd;
 	void (*ready)(struct pb_broker *b, struct pb_source *s, uint32_t events);
 	void *object;
+	/* What a confined process may have the broker do for it. */
+	uint32_t per_second; /* events; 0: no limit */
+	uint32_t heard;	     /* in the second that began then: */
+	uint64_t second_ns;
+	struct pb_source *next_paused; /* of those that are not listened to until their second is over */
 };
 
 /*
@@ -268,6 +273,8 @@ struct pb_model_rec {
 	uint32_t spawn_id; /* 0: no process */
 	pid_t pid;
 	bool kill_wanted, kill_sent; /* the spawner may have to be asked again */
+	int oom_fd;		     /* where the kernel counts its kills for memory; -1: it does not */
+	uint32_t oom_kills;	     /* of them, those that are known to have been somebody's death */
 	struct pb_source errors;     /* stderr of the processes */
 
 	struct pb_source warden, template_ctl;
@@ -360,6 +367,7 @@ struct pb_broker {
 	bool stop, listens;
 	struct pb_source listener, spawner, signals, parent;
 	const char *listener_name;
+	struct pb_source *paused;
 	pid_t spawner_pid;
 	uint32_t next_spawn;
 	char *spawner_layers;
@@ -515,7 +523,9 @@ struct pb_model_rec *pb_model_find(struct pb_client *c, uint64_t id);
 int64_t pb_deadline_of(int64_t asked, int64_t fallback);
 int64_t pb_load_deadline_ms(const struct pb_broker *b, const struct pb_model_rec *m);
 /* From the spawner. */
-void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *m);
+void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *m, int oom_fd_take);
+/* The kernel has killed a process of it for memory since this was last true. */
+bool pb_model_was_oom_killed(struct pb_model_rec *m);
 void pb_model_exited(struct pb_broker *b, const struct pb_msg_exited *m);
 void pb_model_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *m);
 /* Deadlines and back-off; returns when to look again (CLOCK_MONOTONIC, UINT64_MAX: never). */
@@ -560,6 +570,13 @@ void pb_repo_keep(struct pb_model_rec *m);
 bool pb_repo_take(struct pb_model_rec *m);
 /* Begin to read what is to be ready before anybody asks. */
 void pb_repo_preload(struct pb_broker *b);
+
+/* ---- files.c ---- */
+/*
+ * A look at the file, a read or its close may wait for some user's program, for as long as that likes. Found without asking
+ * the file system, since that is such a question too. Cannot tell: true.
+ */
+bool pb_file_may_wait(int fd);
 
 /* ---- load.c ---- */
 /* Takes what it needs of @fds. */
@@ -673,8 +690,10 @@ void pb_board_ring(struct pb_model_rec *m);
 /* What a wait status means. @refused: the process had been refused memory. */
 pb_status pb_death_status(int wait_status, bool refused, const char *denied, int *ret_signal, char *text, size_t cap);
 
-/* Order a fork at an index that is wanted. */
+/* Order a fork at an index that is wanted. NO_MEMORY: this broker is short of descriptors; else the template is deaf. */
 PB_CHECK pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w);
+/* What follows if that failed. */
+void pb_worker_not_forked(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status st);
 
 /* ---- roll.c ---- */
 /* Replace the workers that were forked before change @seq. Stateless models only. */

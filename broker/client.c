@@ -310,7 +310,7 @@ pb_status pb_client_new(struct pb_broker *b, int fd_take, struct pt2box_error *e
 	if (c) {
 		*c = (struct pb_client){.state = PB_STATE_NEW, .tenant = t, .uid = cred.uid, .pid = cred.pid,
 					.pidfd = pb_peer_pidfd(fd), .next_model = 1, .next_lane = 1};
-		c->source = (struct pb_source){pb_take_fd(&fd), client_ready, c};
+		c->source = (struct pb_source){.fd = pb_take_fd(&fd), .ready = client_ready, .object = c};
 		st = pb_loop_add(b, &c->source, err);
 	} else {
 		st = pb_error_set(err, PT2BOX_NO_MEMORY, "no memory for a client");

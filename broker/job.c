@@ -12,6 +12,7 @@
 
 #define JOB_DEADLINE_NS (60ull * 1000000000u)
 #define ASK_AGAIN_NS 2000000u
+#define PIPE_PER_SECOND 200 /* reads of what a process says on standard error: 80 kB, beyond which it is lost */
 /* Of the descriptors that a message can have, two are stderr and the result. */
 #define JOB_FDS_MAX (PB_FDS_MAX - 2)
 
@@ -20,10 +21,13 @@ pb_status pb_make_pipe(struct pb_broker *b, struct pb_source *s, void *object,
 		       struct pt2box_error *err)
 {
 	int p[2];
+	pb_status st;
 
 	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) != 0)
 		return pb_error_sys(err, "pipe");
-	return pb_loop_add_pair(b, s, p, ready, object, ret_write, err);
+	st = pb_loop_add_pair(b, s, p, ready, object, ret_write, err);
+	s->per_second = PIPE_PER_SECOND;
+	return st;
 }
 
 static void read_errors(struct pb_broker *b, struct pb_source *s, uint32_t events)

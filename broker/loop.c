@@ -14,6 +14,10 @@
 #define SO_PASSRIGHTS 83
 #endif
 
+/* Messages of one control socket; a change of constants takes three. */
+#define CONTROL_PER_SECOND 10000
+#define SECOND_NS 1000000000u
+
 pb_status pb_loop_add(struct pb_broker *b, struct pb_source *s, struct pt2box_error *err)
 {
 	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = s};
@@ -29,7 +33,7 @@ pb_status pb_loop_add_pair(struct pb_broker *b, struct pb_source *s, const int p
 {
 	pb_status st;
 
-	*s = (struct pb_source){p_take[0], ready, object};
+	*s = (struct pb_source){.fd = p_take[0], .ready = ready, .object = object};
 	st = pb_loop_add(b, s, err);
 	if (st) {
 		close(p_take[0]);
@@ -52,13 +56,77 @@ pb_status pb_loop_add_control(struct pb_broker *b, struct pb_source *s,
 		return st;
 	fcntl(p[0], F_SETFL, O_NONBLOCK);
 	setsockopt(p[0], SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no)); /* Linux 6.16; elsewhere the decoder refuses them */
-	return pb_loop_add_pair(b, s, p, ready, object, ret_peer, err);
+	st = pb_loop_add_pair(b, s, p, ready, object, ret_peer, err);
+	s->per_second = CONTROL_PER_SECOND;
+	return st;
+}
+
+/* ---- whoever says too much ---- */
+
+static void pause_source(struct pb_broker *b, struct pb_source *s)
+{
+	/* Not only no events: the end of a stream would still be one. */
+	epoll_ctl(b->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	s->next_paused = b->paused;
+	b->paused = s;
+}
+
+static void unlink_paused(struct pb_broker *b, struct pb_source *s)
+{
+	struct pb_source **p = &b->paused;
+
+	while (*p && *p != s)
+		p = &(*p)->next_paused;
+	if (*p)
+		*p = s->next_paused;
+	s->next_paused = NULL;
+}
+
+/*
+ * A confined process that floods its socket or standard error is left with full buffers until its second is over: then it
+ * waits, or loses what it writes, instead of having the broker work for it all the time.
+ */
+static bool may_speak(struct pb_broker *b, struct pb_source *s)
+{
+	uint64_t now;
+
+	if (!s->per_second)
+		return true;
+	now = pb_now_ns();
+	if (now - s->second_ns >= SECOND_NS) {
+		s->second_ns = now;
+		s->heard = 0;
+	}
+	if (s->heard++ < s->per_second)
+		return true;
+	pause_source(b, s);
+	return false;
+}
+
+/* Listen again to those whose second is over; when is the next? */
+static uint64_t tick_paused(struct pb_broker *b, uint64_t now)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (struct pb_source *s = b->paused, *after; s; s = after) {
+		after = s->next_paused;
+		if (now - s->second_ns < SECOND_NS || pb_loop_add(b, s, NULL)) {
+			uint64_t then = s->second_ns + SECOND_NS;
+
+			then = then > now ? then : now + SECOND_NS;
+			next = next < then ? next : then;
+			continue;
+		}
+		unlink_paused(b, s);
+	}
+	return next;
 }
 
 void pb_loop_remove(struct pb_broker *b, struct pb_source *s)
 {
 	if (s->fd < 0)
 		return;
+	unlink_paused(b, s);
 	epoll_ctl(b->epoll, EPOLL_CTL_DEL, s->fd, NULL);
 	close(s->fd);
 	s->fd = -1;
@@ -72,7 +140,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 /* Look at every deadline; when is the next? */
 static uint64_t tick(struct pb_broker *b)
 {
-	uint64_t now = pb_now_ns(), next = UINT64_MAX;
+	uint64_t now = pb_now_ns(), next = b->paused ? tick_paused(b, now) : UINT64_MAX;
 
 	for (struct pb_client *c = b->clients; c; c = c->next)
 		for (struct pb_model_rec *m = c->models, *after; m; m = after) {
@@ -109,7 +177,8 @@ void pb_loop_run(struct pb_broker *b)
 		if (n == 1) {
 			struct pb_source *s = ev.data.ptr;
 
-			s->ready(b, s, ev.events);
+			if (may_speak(b, s))
+				s->ready(b, s, ev.events);
 		} else if (n < 0 && errno != EINTR) {
 			pb_log(b, "epoll_wait failed");
 			return;

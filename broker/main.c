@@ -266,7 +266,7 @@ static void on_spawner(struct pb_broker *b, struct pb_source *s, uint32_t events
 	}
 	switch ((enum pb_msg_id)b->rx.row->id) {
 	case PB_MSG_spawned:
-		pb_model_spawned(b, &m->spawned);
+		pb_model_spawned(b, &m->spawned, pb_fds_take(&b->rx.fds, 0));
 		break;
 	case PB_MSG_exited:
 		pb_model_exited(b, &m->exited);
@@ -319,7 +319,7 @@ static pb_status watch_signals(struct pb_broker *b, struct pt2box_error *err)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	b->signals = (struct pb_source){signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal, NULL};
+	b->signals = (struct pb_source){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .ready = on_signal, .object = NULL};
 	if (b->signals.fd < 0)
 		return pb_error_sys(err, "signalfd");
 	return pb_loop_add(b, &b->signals, err);
@@ -345,7 +345,7 @@ static pb_status watch_parent(struct pb_broker *b, struct pt2box_error *err)
 	pid = b->clients->pid;
 	/* The kernel's own answer where it has one: a number may be another process's meanwhile. */
 	fd = b->clients->pidfd >= 0 ? fcntl(b->clients->pidfd, F_DUPFD_CLOEXEC, 3) : (int)syscall(SYS_pidfd_open, pid, 0);
-	b->parent = (struct pb_source){fd, on_parent, NULL};
+	b->parent = (struct pb_source){.fd = fd, .ready = on_parent, .object = NULL};
 	if (b->parent.fd < 0 && errno == ESRCH)
 		return pb_error_set(err, PT2BOX_BROKER_LOST, "process %d, which wanted a broker, is gone", pid);
 	return b->parent.fd < 0 ? PT2BOX_OK : pb_loop_add(b, &b->parent, err);
@@ -362,7 +362,7 @@ static pb_status add_clients(struct pb_broker *b, int listener, struct pt2box_er
 		st = pb_client_new(b, b->config.embedded_fd, err);
 		return st ? st : watch_parent(b, err);
 	}
-	b->listener = (struct pb_source){listener, on_connect, NULL}; /* in the loop when the spawner is there */
+	b->listener = (struct pb_source){.fd = listener, .ready = on_connect, .object = NULL}; /* in the loop when the spawner is there */
 	return PT2BOX_OK;
 }
 
@@ -418,7 +418,7 @@ static pb_status start(struct pb_broker *b, struct pt2box_error *err)
 		return pb_error_sys(err, "epoll");
 	/* It answers while we ask: two that block on each other's full sockets would do so for ever. */
 	fcntl(sock, F_SETFL, O_NONBLOCK);
-	b->spawner = (struct pb_source){sock, on_spawner, NULL};
+	b->spawner = (struct pb_source){.fd = sock, .ready = on_spawner, .object = NULL};
 	st = pb_loop_add(b, &b->spawner, err);
 	if (!st)
 		st = watch_signals(b, err);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "confine/confine.h"
 
 #define RESTARTS_MAX 5
 #define RESTART_FORGIVEN_NS 60000000000u /* one for each minute that a template has lived */
@@ -45,7 +46,7 @@ struct pb_model_rec *pb_model_new(struct pb_client *c, uint64_t request)
 	m->request = request;
 	m->begun_ns = pb_now_ns();
 	m->deadline_ns = UINT64_MAX;
-	m->package_fd = m->constants_fd = m->out_model = m->out_constants = m->out_manifest = m->board_fd = -1;
+	m->package_fd = m->constants_fd = m->out_model = m->out_constants = m->out_manifest = m->board_fd = m->oom_fd = -1;
 	m->errors.fd = m->warden.fd = m->template_ctl.fd = -1;
 	m->forking = m->fresh = -1;
 	m->next_session = m->next_extract = 1;
@@ -70,6 +71,7 @@ static void close_process_fds(struct pb_broker *b, struct pb_model_rec *m)
 	pb_loop_remove(b, &m->errors);
 	pb_loop_remove(b, &m->warden);
 	pb_loop_remove(b, &m->template_ctl);
+	pb_close_fd(&m->oom_fd);
 	m->deaf_ns = 0;
 	pb_workers_forget(b, m);
 	m->template_ready = false;
@@ -163,12 +165,25 @@ int64_t pb_load_deadline_ms(const struct pb_broker *b, const struct pb_model_rec
 
 /* ---- from the spawner ---- */
 
-void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg)
+void pb_model_spawned(struct pb_broker *b, const struct pb_msg_spawned *msg, int oom_fd_take)
 {
+	PB_CLEANUP(pb_close_fd) int oom_fd = oom_fd_take;
 	struct pb_model_rec *m = find_spawn(b, msg->id);
 
-	if (!pb_ops_spawned(b, msg) && m)
-		m->pid = (pid_t)msg->pid;
+	if (pb_ops_spawned(b, msg) || !m)
+		return;
+	m->pid = (pid_t)msg->pid;
+	m->oom_kills = 0;
+	pb_close_fd(&m->oom_fd);
+	m->oom_fd = pb_take_fd(&oom_fd);
+}
+
+bool pb_model_was_oom_killed(struct pb_model_rec *m)
+{
+	if (pb_cgroup_oom_kills_in(m->oom_fd) <= m->oom_kills)
+		return false;
+	m->oom_kills++;
+	return true;
 }
 
 /* It is not started again: whoever waits for something of it hears why, now and later. */
@@ -203,7 +218,7 @@ static void process_ended(struct pb_broker *b, struct pb_model_rec *m, const str
 
 	/* Messages of the dead may still wait in their sockets. */
 	pb_template_last_words(b, m);
-	if (msg->oom_kills)
+	if (msg->oom_kills > m->oom_kills) /* more than the deaths of workers that are known */
 		pb_error_set(&e, PT2BOX_MODEL_OOM, "the model used up its memory while %s", pb_template_phase(m));
 	else if (m->fail_status)
 		pb_error_set(&e, m->fail_status, "%s", m->fail_text);

@@ -9,6 +9,7 @@
 
 #define ROLL_NS 50000000u    /* after a change, if no other follows */
 #define OVERDUE_NS 3000000000u
+#define SHORT_OF_FILES_NS 1000000000u
 
 static bool is_old(const struct pb_model_rec *m, uint32_t w)
 {
@@ -92,8 +93,15 @@ void pb_roll_next(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 	pb_workers_want(m, (uint32_t)w, 0);
 	m->fresh = w;
 	st = pb_worker_fork(b, m, (uint32_t)w);
-	if (st)
-		pb_template_deaf(b, m, st);
+	if (!st)
+		return;
+	if (st == PT2BOX_NO_MEMORY) { /* the old ones serve on */
+		m->worker[w].used = false;
+		m->fresh = -1;
+		m->roll_ns = now + SHORT_OF_FILES_NS;
+		return;
+	}
+	pb_worker_not_forked(b, m, (uint32_t)w, st);
 }
 
 /* A fresh one that dies ends the rolling: the old ones serve. */

@@ -24,6 +24,7 @@
 
 #include "broker/broker.h"
 #include "confine/confine.h"
+#include "confine/test_layers.h"
 #include "ipc/checked.h"
 #include "ipc/fdmap.h"
 #include "ipc/spare.h"
@@ -81,7 +82,11 @@ struct job {
 static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 {
 	char path[4096], byte;
+#ifdef PB_TEST_LAYERS
+	char *const nothing[] = {pb_test_layers_pass_on(), NULL};
+#else
 	char *const nothing[] = {NULL};
+#endif
 	int max = 2, high[PB_FDS_MAX];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -117,7 +122,8 @@ static _Noreturn void become(struct spawner *s, const struct job *j, int go_fd)
 static pid_t clone_child(struct spawner *s, const struct job *j, int go_fd)
 {
 	/* Network, IPC and UTS namespaces are the spawner's own, empty ones, made once. */
-	long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, NULL);
+	const long own_pids = pb_test_layer_off("pid") ? 0 : CLONE_NEWPID;
+	long pid = syscall(SYS_clone, own_pids | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, NULL);
 
 	if (pid == 0)
 		become(s, j, go_fd);
@@ -162,8 +168,9 @@ static struct child *start_child(struct spawner *s, const struct job *j, struct 
 static void say_spawned(struct spawner *s, const struct child *c)
 {
 	struct pb_msg_spawned m = {.id = c->id, .pid = (uint64_t)c->pid};
+	PB_CLEANUP(pb_close_fd) int kills = pb_cgroup_oom_file(c->cgroup);
 
-	(void)!pb_send(s->sock, PB_MSG_spawned, &m, NULL, 0, NULL);
+	(void)!pb_send(s->sock, PB_MSG_spawned, &m, &kills, kills >= 0, NULL);
 }
 
 static struct child *start(struct spawner *s, const struct job *j)
@@ -607,7 +614,7 @@ static _Noreturn void spawner_main(struct spawner *s)
 	s->uid_base = 0x60000000u + ((uint32_t)getpid() & 0xffff) * 4096; /* CHILDREN_MAX fit */
 	if (pb_confine_spawner(&e)) {
 		reply_failed(s, 0, &e);
-		_exit(1);
+		end_all(s); /* control groups and the socket's name are there already */
 	}
 	report_layers(s);
 	for (;;) {

@@ -13,6 +13,7 @@
 
 #define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
+#define FORK_AGAIN_NS 200000000u /* when descriptors may have become free */
 #define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
 
 void pb_board_ring(struct pb_model_rec *m)
@@ -202,7 +203,7 @@ pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 	pb_status st = pb_loop_add_control(b, &rec->ctl, worker_message, m, &peer, NULL);
 
 	if (st)
-		return st;
+		return PT2BOX_NO_MEMORY; /* ours */
 	rec->kill_status = PT2BOX_OK;
 	rec->denied[0] = '\0';
 	rec->run = (struct pb_run_seen){.lane = 0};
@@ -223,6 +224,21 @@ pb_status pb_worker_fork(struct pb_broker *b, struct pb_model_rec *m, uint32_t w
 	return PT2BOX_OK;
 }
 
+void pb_worker_not_forked(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, pb_status st)
+{
+	if (st != PT2BOX_NO_MEMORY) {
+		pb_template_deaf(b, m, st);
+		return;
+	}
+	pb_log(b, "model %u worker %u: no descriptors are left for it", m->id, w);
+	if (m->announced) {
+		m->worker[w].retry_ns = pb_now_ns() + FORK_AGAIN_NS;
+		return;
+	}
+	pb_template_note_failure(m, PT2BOX_LIMIT, "the broker has no descriptors left for another worker");
+	pb_model_kill(b, m);
+}
+
 /* Fork the next worker that is missing; one fork is under way at a time. */
 void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 {
@@ -238,7 +254,7 @@ void pb_workers_continue(struct pb_broker *b, struct pb_model_rec *m)
 			continue;
 		st = pb_worker_fork(b, m, w);
 		if (st)
-			pb_template_deaf(b, m, st);
+			pb_worker_not_forked(b, m, w, st);
 		return;
 	}
 	pb_roll_next(b, m, now);
@@ -326,7 +342,7 @@ static void lose_state(struct pb_model_rec *m, uint32_t w, const struct pt2box_e
 		snprintf(rec->lost, sizeof(rec->lost), "%.200s", e.text);
 }
 
-static void death_of(const struct pb_model_rec *m, uint32_t w, int wait_status, struct pt2box_error *ret)
+static void death_of(struct pb_model_rec *m, uint32_t w, int wait_status, struct pt2box_error *ret)
 {
 	const struct pb_worker_rec *rec = &m->worker[w];
 	char text[480];
@@ -337,6 +353,9 @@ static void death_of(const struct pb_model_rec *m, uint32_t w, int wait_status, 
 		st = rec->kill_status;
 		signal = 0;
 		kill_text(m, st, text, sizeof(text));
+	} else if (signal == SIGKILL && pb_model_was_oom_killed(m)) {
+		st = PT2BOX_MODEL_OOM;
+		snprintf(text, sizeof(text), "the model used up its memory, and the kernel killed it");
 	}
 	pb_error_set(ret, st, "%s", text);
 	ret->signal = signal;

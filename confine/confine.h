@@ -110,6 +110,9 @@ void pb_cgroup_expect(void);
 struct pb_cgroup *pb_cgroup_new(uint32_t id, const struct pb_cgroup_limits *l, pid_t pid);
 /* Kills for memory in it. */
 uint32_t pb_cgroup_oom_kills(const struct pb_cgroup *c);
+/* The same from the file that pb_cgroup_oom_file() has opened: also for processes that may not open it. */
+int pb_cgroup_oom_file(const struct pb_cgroup *c);
+uint32_t pb_cgroup_oom_kills_in(int fd);
 /* Remove it; its processes must be gone. Accepts NULL, returns NULL. */
 struct pb_cgroup *pb_cgroup_free(struct pb_cgroup *c);
 /* Remove the parent of all groups of this process. */
