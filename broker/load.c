@@ -8,7 +8,6 @@
 
 #include "broker/broker.h"
 #include "ipc/checked.h"
-#include "ipc/file_system.h"
 #include "ipc/manifest.h"
 
 #define TEAM_MAX 1024
@@ -309,23 +308,21 @@ static pb_status start_from_repo(struct pb_broker *b, struct pb_model_rec *m, st
 
 pb_status pb_check_file(const struct pb_broker *b, int fd, const char *what, struct pt2box_error *err)
 {
-	struct statfs fs;
-	struct stat sb;
+	struct statx sx = {.stx_mode = 0};
 	int flags = fcntl(fd, F_GETFL);
+	/* What the kernel has in memory: nobody is asked. */
+	bool known = statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &sx) == 0;
 
-	/*
-	 * Answered by the kernel where the file system is not ours to use; no other question is. The broker, the spawner
-	 * and intake would wait for it for ever.
-	 */
-	if (b->config.embedded_fd < 0 && (fstatfs(fd, &fs) != 0 || pb_file_system_may_wait(&fs)))
+	if (known && S_ISDIR(sx.stx_mode))
+		return pb_error_set(err, PT2BOX_BAD_FD, "%s is a directory: pack it into one .pt2 file", what);
+	if (known && !S_ISREG(sx.stx_mode))
+		return pb_error_set(err, PT2BOX_BAD_FD, "%s is not a regular file", what);
+	/* The broker, the spawner and intake would wait for it for ever. An embedded broker is its only user's own. */
+	if (b->config.embedded_fd < 0 && pb_file_may_wait(fd))
 		return pb_error_set(err, PT2BOX_BAD_FD,
 				    "%s lies on a file system that a program may serve (FUSE, overlay, proc): copy it", what);
-	if (fstat(fd, &sb) != 0 || flags < 0)
+	if (!known || flags < 0)
 		return pb_error_sys(err, "%s", what);
-	if (S_ISDIR(sb.st_mode))
-		return pb_error_set(err, PT2BOX_BAD_FD, "%s is a directory: pack it into one .pt2 file", what);
-	if (!S_ISREG(sb.st_mode))
-		return pb_error_set(err, PT2BOX_BAD_FD, "%s is not a regular file", what);
 	if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH))
 		return pb_error_set(err, PT2BOX_BAD_FD, "%s is not open for reading", what);
 	return PT2BOX_OK;

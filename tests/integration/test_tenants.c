@@ -23,67 +23,16 @@
 #include "ipc/socket.h"
 #include "tests/lib/broker.h"
 #include "tests/lib/check.h"
+#include "tests/lib/raw.h"
 
 #define CLIENTS 40
 #define LOADS 60
 #define ANSWER_MS 2000 /* the worst seen is 20; a broker that waits for somebody takes for ever */
 
 static struct test_broker broker;
-static struct pb_rx rx;
-
 static int open_client(void)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	struct pb_msg_hello hello = {.version = PB_PROTOCOL_VERSION, .program = "test"};
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	assert_true(fd >= 0);
-	strcpy(a.sun_path, broker.socket);
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0 ||
-	    pb_send(fd, PB_MSG_hello, &hello, NULL, 0, NULL) != PT2BOX_OK ||
-	    pb_recv(fd, PB_BROKER, PB_CLIENT, PB_STATE_ANY, false, &rx, NULL) != PT2BOX_OK) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-/* One message from the broker within @ms; its id, 0 if none came. */
-static int answer(int fd, int ms)
-{
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int id = 0;
-
-	if (poll(&p, 1, ms) == 1 &&
-	    pb_recv(fd, PB_BROKER, PB_CLIENT, PB_STATE_ANY, true, &rx, NULL) == PT2BOX_OK) {
-		id = rx.row->id;
-		pb_fds_close(&rx.fds);
-	}
-	return id;
-}
-
-static void send_load(int fd, uint64_t request, int package, uint64_t memory_bytes)
-{
-	struct pb_msg_load m = {.request = request,
-				.model = "model",
-				.backend = "auto",
-				.profile = "default",
-				.runners = 1,
-				.device = -1,
-				.memory_bytes = memory_bytes};
-	struct pt2box_error err = {0};
-
-	/* A user may have only RLIMIT_NOFILE descriptors on their way: 1024 as a rule. Then the broker must take some first. */
-	while (pb_send(fd, PB_MSG_load, &m, &package, 1, &err) == PT2BOX_SYSTEM && err.sys_errno == ETOOMANYREFS)
-		usleep(1000);
-}
-
-static int junk(void)
-{
-	int fd = memfd_create("junk", MFD_CLOEXEC);
-
-	assert_int_equal(write(fd, "no package", 10), 10);
-	return fd;
+	return raw_open(broker.socket);
 }
 
 /* The other client, which asks as long as @flooder runs, if there is one. */
@@ -97,7 +46,7 @@ static void expect_answers(pid_t flooder)
 	while ((flooder && waitpid(flooder, &status, WNOHANG) == 0) || asked < 20) {
 		ask.request = ++asked;
 		assert_int_equal(pb_send(canary, PB_MSG_describe, &ask, NULL, 0, NULL), PT2BOX_OK);
-		assert_int_equal(answer(canary, ANSWER_MS), PB_MSG_failed); /* NOT_FOUND, at once */
+		assert_int_equal(raw_answer(canary, ANSWER_MS), PB_MSG_failed); /* NOT_FOUND, at once */
 		usleep(20000);
 	}
 	assert_int_equal(status, 0);
@@ -118,15 +67,15 @@ static pid_t flood_with(void (*flood)(void))
 /* Loads by the thousand: more than the sockets between broker and spawner hold, in both directions. */
 static void flood_loads(void)
 {
-	int client[CLIENTS], package = junk(), answers = 0;
+	int client[CLIENTS], package = raw_junk(), answers = 0;
 
 	for (int c = 0; c < CLIENTS; c++)
 		client[c] = open_client();
 	for (int i = 0; i < LOADS; i++)
 		for (int c = 0; c < CLIENTS; c++)
-			send_load(client[c], (uint64_t)i + 1, package, 0);
+			raw_send_load(client[c], (uint64_t)i + 1, package, 0);
 	for (int c = 0; c < CLIENTS; c++)
-		for (int i = 0; i < LOADS && answer(client[c], 20000) == PB_MSG_failed; i++)
+		for (int i = 0; i < LOADS && raw_answer(client[c], 20000) == PB_MSG_failed; i++)
 			answers++;
 	if (answers != CLIENTS * LOADS)
 		_exit(1);
@@ -145,7 +94,7 @@ static void flood_doctor(void)
 	int fd = open_client();
 
 	for (int i = 0; i < 400; i++)
-		if (pb_send(fd, PB_MSG_doctor, &m, NULL, 0, NULL) != PT2BOX_OK || answer(fd, 5000) != PB_MSG_text)
+		if (pb_send(fd, PB_MSG_doctor, &m, NULL, 0, NULL) != PT2BOX_OK || raw_answer(fd, 5000) != PB_MSG_text)
 			_exit(1);
 }
 
@@ -210,8 +159,8 @@ static void fuse_reply(int dev, const struct fuse_in_header *in, int error, cons
 	(void)!writev(dev, v, bytes ? 2 : 1);
 }
 
-/* One file, which opens and never closes: what a close waits for is not answered. */
-static _Noreturn void fuse_serve(int dev)
+/* One file, which opens and never closes: what a close waits for is not answered; nor, when @deaf, what it is or lies on. */
+static _Noreturn void fuse_serve(int dev, bool deaf)
 {
 	static char buf[1 << 17];
 	const struct fuse_in_header *in = (void *)buf;
@@ -232,6 +181,8 @@ static _Noreturn void fuse_serve(int dev)
 			fuse_reply(dev, in, 0, &init, sizeof(init));
 		else if (in->opcode == FUSE_LOOKUP)
 			fuse_reply(dev, in, 0, &entry, sizeof(entry));
+		else if (deaf && in->nodeid == 2 && (in->opcode == FUSE_GETATTR || in->opcode == FUSE_STATFS))
+			continue;
 		else if (in->opcode == FUSE_GETATTR)
 			fuse_reply(dev, in, 0, &attrs, sizeof(attrs));
 		else if (in->opcode == FUSE_OPEN)
@@ -244,32 +195,32 @@ static _Noreturn void fuse_serve(int dev)
 	_exit(0);
 }
 
-static void test_file_that_does_not_close(void **state)
+/* Mounted at @dir with @more options, and served; its file is handed to the broker in every way there is. */
+static void give_files_of(const char *name, const char *more, bool deaf)
 {
 	int dev = open("/dev/fuse", O_RDWR | O_CLOEXEC), client, package;
-	char dir[100], path[110], opt[80];
+	char dir[100], path[110], opt[120];
 	pid_t server, flooder;
 
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/fuse", broker.dir);
+	snprintf(dir, sizeof(dir), "%s/%s", broker.dir, name);
 	snprintf(path, sizeof(path), "%s/f", dir);
-	snprintf(opt, sizeof(opt), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", dev, getuid(), getgid());
+	snprintf(opt, sizeof(opt), "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s", dev, getuid(), getgid(), more);
 	if (dev < 0 || mkdir(dir, 0755) != 0 || mount("fuse", dir, "fuse", MS_NOSUID | MS_NODEV, opt) != 0) {
 		close(dev);
 		skip();
 	}
 	server = fork();
 	if (server == 0)
-		fuse_serve(dev);
+		fuse_serve(dev, deaf);
 	close(dev);
 	flooder = fork();
 	if (flooder == 0) {
 		/* Whether it is taken or refused, and on whatever message it comes: it has to be closed. */
 		package = open(path, O_RDONLY);
 		client = open_client();
-		send_load(client, 1, package, 0);
-		send_load(client, 2, package, 1ull << 40);
-		if (package < 0 || answer(client, 5000) != PB_MSG_failed || answer(client, 5000) != PB_MSG_failed)
+		raw_send_load(client, 1, package, 0);
+		raw_send_load(client, 2, package, 1ull << 40);
+		if (package < 0 || raw_answer(client, 5000) != PB_MSG_failed || raw_answer(client, 5000) != PB_MSG_failed)
 			kill(getpid(), SIGKILL);
 		(void)!pb_send(client, PB_MSG_ps, &(struct pb_msg_ps){.request = 3}, &package, 1, NULL);
 		sleep(1);
@@ -283,16 +234,29 @@ static void test_file_that_does_not_close(void **state)
 	waitpid(flooder, NULL, 0);
 }
 
+static void test_file_that_does_not_close(void **state)
+{
+	(void)state;
+	give_files_of("fuse", "", false);
+}
+
+/* In the first namespace a mount may let everybody ask: then the kernel passes such questions on. */
+static void test_file_system_that_does_not_answer(void **state)
+{
+	(void)state;
+	give_files_of("deaf", ",allow_other", true);
+}
+
 /* Whether packages are still read: the canary's is junk, and refused. */
 static void expect_loads(void)
 {
-	int package = junk(), canary = open_client();
+	int package = raw_junk(), canary = open_client();
 
 	assert_true(canary >= 0);
 	for (uint64_t i = 1; i <= 5; i++) {
-		send_load(canary, i, package, 0);
-		assert_int_equal(answer(canary, 2 * ANSWER_MS), PB_MSG_failed);
-		assert_int_equal(rx.msg.failed.status, PT2BOX_PKG_REJECTED);
+		raw_send_load(canary, i, package, 0);
+		assert_int_equal(raw_answer(canary, 2 * ANSWER_MS), PB_MSG_failed);
+		assert_int_equal(raw_rx.msg.failed.status, PT2BOX_PKG_REJECTED);
 	}
 	close(canary);
 	close(package);
@@ -318,7 +282,7 @@ static void test_file_below_an_overlay(void **state)
 	}
 	server = fork();
 	if (server == 0)
-		fuse_serve(dev);
+		fuse_serve(dev, false);
 	close(dev);
 	snprintf(opt, sizeof(opt), "lowerdir=%s:%s", dir, over);
 	mounted = mount("overlay", over, "overlay", MS_NOSUID | MS_NODEV, opt) == 0;
@@ -327,7 +291,7 @@ static void test_file_below_an_overlay(void **state)
 		package = open(path, O_RDONLY);
 		client = open_client();
 		for (uint64_t i = 1; i <= 3 && mounted && package >= 0; i++)
-			send_load(client, i, package, 0);
+			raw_send_load(client, i, package, 0);
 		sleep(2);
 		kill(getpid(), SIGKILL);
 	}
@@ -375,16 +339,16 @@ static void test_package_on_an_overlay(void **state)
 static void test_unsealed_memory(void **state)
 {
 	struct pb_msg_describe ask = {.request = 77};
-	int package = junk(), fd = open_client();
+	int package = raw_junk(), fd = open_client();
 
 	(void)state;
 	for (uint64_t i = 1; i <= 8; i++) {
-		send_load(fd, i, package, 0);
+		raw_send_load(fd, i, package, 0);
 		ask.model = i;
 		assert_int_equal(pb_send(fd, PB_MSG_describe, &ask, NULL, 0, NULL), PT2BOX_OK);
 	}
 	for (int i = 0; i < 16; i++)
-		assert_int_equal(answer(fd, 5000), PB_MSG_failed);
+		assert_int_equal(raw_answer(fd, 5000), PB_MSG_failed);
 	close(fd);
 	close(package);
 }
@@ -392,12 +356,12 @@ static void test_unsealed_memory(void **state)
 /* The operator's limit is the most that there is. */
 static void test_memory_above_the_limit(void **state)
 {
-	int package = junk(), fd = open_client();
+	int package = raw_junk(), fd = open_client();
 
 	(void)state;
-	send_load(fd, 1, package, 1ull << 40);
-	assert_int_equal(answer(fd, 5000), PB_MSG_failed);
-	assert_int_equal(rx.msg.failed.status, PT2BOX_LIMIT);
+	raw_send_load(fd, 1, package, 1ull << 40);
+	assert_int_equal(raw_answer(fd, 5000), PB_MSG_failed);
+	assert_int_equal(raw_rx.msg.failed.status, PT2BOX_LIMIT);
 	close(fd);
 	close(package);
 }
@@ -428,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_flood_of_questions),
 		cmocka_unit_test(test_flood_of_connections),
 		cmocka_unit_test(test_file_that_does_not_close),
+		cmocka_unit_test(test_file_system_that_does_not_answer),
 		cmocka_unit_test(test_file_below_an_overlay),
 		cmocka_unit_test(test_package_on_an_overlay),
 		cmocka_unit_test(test_unsealed_memory),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a package to a model, with the peers played by the test: turns, names and metadata, code that is shared. */
+#include <sys/resource.h>
+
 #include "tests/unit/broker/world.h"
 
 #define CODE_BYTES (2u << 20)
@@ -121,9 +123,69 @@ static void test_code_is_shared(void **state)
 	}
 }
 
+/* No descriptor is free from here on. */
+static rlim_t no_more_files(void)
+{
+	struct rlimit r;
+	rlim_t was;
+	int fd = dup(w.client);
+
+	assert_true(fd >= 0 && getrlimit(RLIMIT_NOFILE, &r) == 0);
+	close(fd);
+	was = r.rlim_cur;
+	r.rlim_cur = (rlim_t)fd;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+	return was;
+}
+
+static void files_again(rlim_t limit)
+{
+	struct rlimit r;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
+	r.rlim_cur = limit;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+
+/* A broker that is short of descriptors: its own fault, not the model's, and no reason to end one that serves. */
+static void test_no_descriptor_for_a_worker(void **state)
+{
+	struct pb_msg_ready ready = {.n_inputs = 1, .n_outputs = 1};
+	rlim_t limit;
+
+	(void)state;
+	world_begin();
+	ask_load(1);
+	(void)code_is_read();
+	w.spawn_id = (uint32_t)expect(w.spawner, PB_SPAWNER, PB_MSG_spawn_warden)->spawn_warden.id;
+	w.warden = pb_fds_take(&w.rx.fds, 1);
+	w.template = pb_fds_take(&w.rx.fds, 2);
+	pb_fds_close(&w.rx.fds);
+	limit = no_more_files();
+	say(w.template, PB_MSG_ready, &ready, NULL, 0);
+	files_again(limit);
+	assert_int_equal(expect(w.spawner, PB_SPAWNER, PB_MSG_spawn_kill)->spawn_kill.id, w.spawn_id);
+	namespace_ends();
+	assert_int_equal(expect(w.client, PB_CLIENT, PB_MSG_failed)->failed.status, PT2BOX_LIMIT);
+	world_end();
+
+	world_begin();
+	load(1, false);
+	limit = no_more_files();
+	worker_dies(0, 9);
+	files_again(limit);
+	expect_nothing(w.spawner, PB_SPAWNER);
+	(void)pb_model_tick(&w.b, the_model(), pb_now_ns() + 1000000000u);
+	usleep(210000);
+	(void)pb_model_tick(&w.b, the_model(), pb_now_ns());
+	worker_is_ready(fork_comes());
+	world_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		CHECK_TEST(test_no_descriptor_for_a_worker),
 		CHECK_TEST(test_names_do_not_wait),
 		CHECK_TEST(test_code_is_shared),
 	};
