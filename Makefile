@@ -184,6 +184,7 @@ BELOW_confine := testlib check confine ipc
 BELOW_runtime := testlib check runtime ipc
 BELOW_client := testlib check client ipc
 BELOW_cmd := $(BELOW_client)
+BELOW_attacks := check
 BELOW_intake := testlib check intake confine ipc
 BELOW_broker := testlib check broker confine ipc
 BELOW_proxy := testlib check runtime proxy torch intake client confine ipc
@@ -237,6 +238,28 @@ $(B)/pt2boxd.service: broker/pt2boxd.service.in $(B)/places
 	@mkdir -p $(@D)
 	sed -e 's|@private@|$(PRIVATE)|' $< > $@
 
+# ---- programs whose layers can be left out, one by one (confine/test_layers.h): for tests only ----------------------
+
+L := $(B)/tests/layers
+LAYERED := $(shell grep -ls 'confine/test_layers.h"' confine/*.c broker/*.c worker/*.c)
+$(L)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DPB_TEST_LAYERS -MMD -MP -c -o $@ $<
+layered = $(foreach o,$(call obj,$(1)),$(if $(filter $(LAYERED),$(patsubst $(B)/obj/%.o,%.c,$(o))),$(patsubst $(B)/obj/%,$(L)/obj/%,$(o)),$(o)))
+$(L)/libexec/pt2boxd: $(call layered,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread
+$(L)/libexec/pt2box-intake: $(call layered,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
+$(L)/libexec/pt2box-worker: $(call layered,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+$(L)/libexec/libtorch_cpu.so: $(B)/libexec/libtorch_cpu.so
+	@mkdir -p $(@D)
+	ln -sf ../../../libexec/libtorch_cpu.so $@
+LAYERED_PROGRAMS := $(addprefix $(L)/libexec/,pt2boxd pt2box-intake pt2box-worker libtorch_cpu.so)
+
 # ---- the Python package ---------------------------------------------------------------------------------------------
 
 python: ready ## the Python package, in build/python (PYTHONPATH=build/python)
@@ -288,7 +311,7 @@ $(B)/tests/hostile/%.$(1).so: tests/hostile/%.c tests/hostile/base.h ipc/lane.h 
 		-o $$@ $$< -Wl,--no-as-needed -L$(B)/tests/hostile/stub -ltorch_cpu -Wl,--as-needed $$(call own_ldflags,$$<)
 endef
 $(foreach at,0 1 2 3,$(eval $(call hostile_rule,$(at))))
-$(INTEG): | programs $(HOSTILE) $(PLUGINS)
+$(INTEG): | programs $(HOSTILE) $(PLUGINS) $(LAYERED_PROGRAMS)
 
 .PHONY: check check-unit check-layers check-headers check-docs check-torch fuzz lint
 # Checks and replays count as tests: one closing line says it all.
@@ -326,7 +349,7 @@ lint: ready-lint ## cppcheck and scan-build
 
 # ---- demo, bench, install -------------------------------------------------------------------------------------------
 
-.PHONY: demo bench docs install uninstall compile_commands format clean help
+.PHONY: demo bench docs matrix install uninstall compile_commands format clean help
 DEMO_HOSTILE := $(foreach m,segfault socket_tcp execve,$(B)/tests/hostile/$(m).3.so)
 demo: ready ## run real packages, then hostile ones, and show what happened
 	@$(SUBMAKE) programs $(B)/tests/tools/demo $(DEMO_HOSTILE)
@@ -334,7 +357,13 @@ demo: ready ## run real packages, then hostile ones, and show what happened
 bench: ready ## print the figures of the README as ratios in one run
 	@$(SUBMAKE) programs $(TOOLS) $(BENCHES) $(PYTHON_PARTS)
 	@tools/bench.sh $(B) $(PYTHON)
-docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md and docs/OPS.md
+matrix: ready ## every attack with every layer left out (root, some minutes): tests/matrix.def, and from it docs/SECURITY.md
+	@$(SUBMAKE) $(LAYERED_PROGRAMS) $(HOSTILE) $(B)/tests/tools/matrix $(B)/host/docgen
+	@B=$(B) $(B)/tests/tools/matrix > $(B)/matrix.def
+	@cp $(B)/matrix.def tests/matrix.def
+	@rm -f $(B)/host/docgen
+	@$(SUBMAKE) docs
+docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md, docs/OPS.md and the tables of docs/SECURITY.md
 	@tools/check-docs.sh $(B) --write
 install: all ## honours DESTDIR and prefix
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(PRIVATE)/python $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(unitdir)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "confine/elf_image.h"
+#include "confine/test_layers.h"
 #include "ipc/checked.h"
 
 #define PHDRS_MAX 32
@@ -34,6 +35,8 @@ bool pb_elf_refuse(const struct pb_elf_image *im, const char *word, const char *
 	char text[300], safe[300];
 	va_list ap;
 
+	if (pb_test_layer_off("gate") && strstr(" ifunc needed rpath wx interp ", word))
+		return true; /* not what our own reading of the file rests on */
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);

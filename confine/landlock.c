@@ -14,6 +14,7 @@
 
 #include "confine/layers.h"
 #include "confine/steps.h"
+#include "confine/test_layers.h"
 
 #define LAYER "landlock"
 #define CREATE_RULESET_VERSION 1u
@@ -59,6 +60,8 @@ static void restrict_self(bool signals, bool broker)
 	size_t bytes;
 	int fd;
 
+	if (pb_test_layer_off("landlock"))
+		return;
 	if (abi <= 0) {
 		pb_layer_off(LAYER, "%s", abi < 0 ? strerror(errno) : "no ABI");
 		return;

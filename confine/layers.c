@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "confine/confine.h"
+#include "confine/test_layers.h"
 
 #define LAYERS_MAX 48
 
@@ -92,3 +93,25 @@ char *pb_confine_report_text(void)
 	}
 	return text;
 }
+
+#ifdef PB_TEST_LAYERS
+bool pb_test_layer_off(const char *name)
+{
+	const char *at = getenv(PB_TEST_LAYERS_ENV);
+	size_t n = strlen(name);
+
+	for (; at && *at; at += strcspn(at, ","), at += *at == ',')
+		if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == '\0'))
+			return true;
+	return false;
+}
+
+char *pb_test_layers_pass_on(void)
+{
+	static char text[256];
+	const char *off = getenv(PB_TEST_LAYERS_ENV);
+
+	snprintf(text, sizeof(text), "%s=%s", PB_TEST_LAYERS_ENV, off ? off : "");
+	return text;
+}
+#endif

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "confine/layers.h"
+#include "confine/test_layers.h"
 #include "confine/steps.h"
 
 #define LAYER "resource limits"
@@ -42,6 +43,8 @@ pb_status pb_step_limits(const struct pb_limits *l, struct pt2box_error *err)
 	};
 	char data[24];
 
+	if (pb_test_layer_off("limits"))
+		return PT2BOX_OK;
 	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
 		if (!limit(row[i].what, row[i].value))
 			return pb_layer_failed(err, LAYER, row[i].name);

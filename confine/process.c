@@ -16,6 +16,7 @@
 #include "confine/confine.h"
 #include "confine/layers.h"
 #include "confine/steps.h"
+#include "confine/test_layers.h"
 
 #ifndef PR_SET_MDWE /* Linux 6.3 */
 #define PR_SET_MDWE 65
@@ -109,7 +110,9 @@ pb_status pb_step_sealed_process(struct pt2box_error *err)
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
 		return pb_layer_failed(err, "dies with its parent", "prctl");
 	pb_layer_on("dies with its parent", "SIGKILL");
-	if (prctl(PR_SET_DUMPABLE, 0) != 0 || prctl(PR_GET_DUMPABLE) != 0)
+	if (pb_test_layer_off("dumpable"))
+		prctl(PR_SET_DUMPABLE, 1);
+	else if (prctl(PR_SET_DUMPABLE, 0) != 0 || prctl(PR_GET_DUMPABLE) != 0)
 		return pb_layer_failed(err, "not dumpable", "prctl");
 	pb_layer_on("not dumpable", "no core file, no ptrace, /proc entries are root's");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
@@ -145,6 +148,8 @@ void pb_step_oom_score(void)
 
 void pb_step_no_exec_gain(void)
 {
+	if (pb_test_layer_off("mdwe"))
+		return;
 	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0)
 		pb_layer_off("no executable memory gained", "%s", errno == EINVAL ? "Linux 6.3 has it" : strerror(errno));
 	else

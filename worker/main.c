@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "confine/confine.h"
+#include "confine/test_layers.h"
 #include "ipc/fdmap.h"
 #include "ipc/socket.h"
 #include "worker/roles.h"
@@ -119,7 +120,7 @@ int main(int argc, char **argv)
 	sigset_t chld;
 	pid_t pid;
 
-	if (!parse(argc, argv, &o) || getpid() != 1) {
+	if (!parse(argc, argv, &o) || (getpid() != 1 && !pb_test_layer_off("pid"))) {
 		fprintf(stderr, "pt2box-worker: is started by pt2boxd, not by hand\n");
 		return 2;
 	}

@@ -17,6 +17,7 @@
 
 #include "confine/confine.h"
 #include "confine/policy.h"
+#include "confine/test_layers.h"
 #include "ipc/fdmap.h"
 #include "ipc/lane.h"
 #include "ipc/socket.h"
@@ -185,6 +186,10 @@ static void give_model(struct warden *w, uint64_t id)
 					  .srcfd = PB_FD_MODEL,
 					  .newfd_flags = O_CLOEXEC};
 
+	if (w->untrusted && pb_test_layer_off("filters")) {
+		answer(w, id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+		return;
+	}
 	if (w->model_given || w->untrusted) {
 		answer(w, id, -ENOENT, 0);
 		return;
@@ -225,6 +230,10 @@ static void consider_fork(struct warden *w, const struct seccomp_notif *n)
 	/* The broker gives the permit before it gives the order: it has come if there is one. */
 	while (on_broker(w))
 		;
+	if (pb_test_layer_off("warden") && w->n_forked >= w->n_permits) {
+		answer(w, n->id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+		return;
+	}
 	if ((pid_t)n->pid != w->template_pid || w->n_forked >= w->n_permits) {
 		deny(w, n, owner_of(w, (pid_t)n->pid), "clone: a fork that nobody asked for");
 		return;
