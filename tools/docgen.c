@@ -4,6 +4,7 @@
  *
  *	docgen protocol		docs/PROTOCOL.md from ipc/messages.def
  *	docgen ops		docs/OPS.md from runtime/shims.def and runtime/proxied.def
+ *	docgen attacks|matrix	the tables of docs/SECURITY.md from tests/attacks.def and tests/matrix.def
  *
  * Links nothing of ours, so that a page can be made before anything else compiles.
  */
@@ -233,13 +234,129 @@ static void print_ops(void)
 		    "A package that imports one of these is refused when it is loaded, by its name.");
 }
 
+/* ---- tests/attacks.def, tests/matrix.def ---- */
+
+static const struct attack {
+	const char *id, *act, *sees, *first, *second;
+} attacks[] = {
+#define ATTACK(...) {__VA_ARGS__},
+#define MODEL(...)
+#define SHOWN(...)
+#define WAITS(...)
+#include "tests/attacks.def"
+};
+
+static const struct proof {
+	const char *id, *model, *file, *test, *why;
+} proofs[] = {
+#define ATTACK(...)
+#define MODEL(id, fixture, ...) {id, fixture, NULL, NULL, NULL},
+#define SHOWN(id, file, test) {id, NULL, file, test, NULL},
+#define WAITS(id, why) {id, NULL, NULL, NULL, why},
+#include "tests/attacks.def"
+};
+
+static const struct {
+	const char *id, *fixture, *without;
+} matrix[] = {
+#define MATRIX(...) {__VA_ARGS__},
+#include "tests/matrix.def"
+};
+
+/* Models by name, tests by the name of their program; each once. */
+static void print_proofs(const char *id)
+{
+	const char *last = "";
+	bool any = false;
+
+	for (size_t i = 0; i < sizeof(proofs) / sizeof(proofs[0]); i++) {
+		const struct proof *p = &proofs[i];
+		const char *name = p->model ? p->model : p->why ? p->why : strrchr(p->file, '/') + 1;
+
+		if (strcmp(p->id, id) != 0 || strcmp(last, name) == 0)
+			continue;
+		printf(any ? ", " : "");
+		if (p->why)
+			print_cell(name);
+		else
+			printf("%.*s", (int)(strlen(name) - (p->file ? 2 : 0)), name);
+		last = name;
+		any = true;
+	}
+}
+
+static void print_attacks(void)
+{
+	printf("| | act | the client sees | first | next | shown by |\n| --- | --- | --- | --- | --- | --- |\n");
+	for (size_t i = 0; i < sizeof(attacks) / sizeof(attacks[0]); i++) {
+		const struct attack *a = &attacks[i];
+
+		printf("| %s | ", a->id);
+		print_cell(a->act);
+		printf(" | ");
+		print_cell(a->sees);
+		printf(" | ");
+		print_cell(a->first);
+		printf(" | ");
+		print_cell(a->second);
+		printf(" | ");
+		print_proofs(a->id);
+		printf(" |\n");
+	}
+}
+
+/* The sets with one layer only; the layers without any of which it gets through. */
+static bool is_alone(const char *set, size_t n)
+{
+	return memchr(set, ',', n) == NULL;
+}
+
+static void print_sets(const char *sets, bool alone)
+{
+	bool any = false;
+
+	for (const char *at = sets; *at;) {
+		size_t n = strcspn(at, ";");
+
+		if (is_alone(at, n) == alone) {
+			printf("%s", any ? "; " : "");
+			for (size_t i = 0; i < n; i++)
+				printf(at[i] == ',' ? " + " : "%c", at[i]);
+			any = true;
+		}
+		at += n + strspn(at + n, "; ");
+	}
+	if (!any)
+		printf("-");
+}
+
+static void print_matrix(void)
+{
+	printf("Programs that are compiled so that a layer can be left out (`confine/test_layers.h`; the installed ones cannot) run each of these "
+	       "models with\none layer off, then with all filters and another one off; `make matrix`, as root. Tried were: " TRIED ".\n\n"
+	       "\"filters\" are all of seccomp, \"run-filter\" what the model runs under while the load filter stays. An attack counts as through "
+	       "if it got what it\nwanted, which says nothing of what that would have been good for: a system call that answers, at the least.\n\n"
+	       "| | model | through without this one layer: a single line | only without these together |\n| --- | --- | --- | --- |\n");
+	for (size_t i = 0; i < sizeof(matrix) / sizeof(matrix[0]); i++) {
+		printf("| %s | %s | ", matrix[i].id, matrix[i].fixture);
+		print_sets(matrix[i].without, true);
+		printf(" | ");
+		print_sets(matrix[i].without, false);
+		printf(" |\n");
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "protocol"))
 		print_protocol();
 	else if (argc == 2 && !strcmp(argv[1], "ops"))
 		print_ops();
+	else if (argc == 2 && !strcmp(argv[1], "attacks"))
+		print_attacks();
+	else if (argc == 2 && !strcmp(argv[1], "matrix"))
+		print_matrix();
 	else
-		return fprintf(stderr, "usage: docgen protocol|ops\n"), 2;
+		return fprintf(stderr, "usage: docgen protocol|ops|attacks|matrix\n"), 2;
 	return fflush(stdout) || ferror(stdout);
 }

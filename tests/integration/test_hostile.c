@@ -7,12 +7,10 @@
  * Runs as it is called; as root also a second time as an ordinary user, from a copy of the programs.
  * TEST_HOSTILE=name runs one attack of the table only.
  */
-#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,12 +18,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "include/pt2box.h"
 #include "tests/lib/broker.h"
+#include "tests/lib/canary.h"
 #include "tests/lib/package.h"
 
 #define N 16
@@ -33,14 +35,15 @@
 #define RUN_MS 500
 #define LOAD_MS 800
 #define LATE_MS 1000   /* how much later than its deadline a timeout may be seen here */
-#define PROMPT_MS 4000 /* everything that is no timeout, on a machine that does other things too */
+#define PROMPT_MS 20000 /* everything that is no timeout, on a machine that does other things too */
+#define LOG_BYTES (1 << 20) /* what all moments of one attack may have the broker write down: a share a second */
 
 /* ---- the world of the tests ---- */
 
 static struct {
 	struct test_paths paths;
 	struct test_broker broker;
-	int fds;
+	struct test_resources base;
 	int failures;
 	int left; /* things that were still there when the broker had ended */
 } world;
@@ -72,110 +75,14 @@ static void on_alarm(int sig)
 
 /* ---- the canary ---- */
 
-static struct {
-	pthread_t thread;
-	atomic_bool stop;
-	atomic_long runs, wrong, errors, worst_us;
-	char first_error[600];
-	struct test_array *in, *want;
-} canary;
+static struct test_canary canary;
 
-static long now_us(void)
+static void check_canary(void)
 {
-	struct timespec ts;
+	const char *words = test_canary_check(&canary);
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static enum pt2box_status canary_run(struct pt2box_model *m, unsigned char *ret, struct pt2box_error *e)
-{
-	int64_t sizes[16];
-	struct pt2box_tensor *t, *out = NULL;
-	enum pt2box_status st;
-
-	for (int i = 0; i < canary.in->ndim; i++)
-		sizes[i] = canary.in->shape[i];
-	st = pt2box_tensor_alloc(m, PT2BOX_FLOAT32, canary.in->ndim, sizes, &t, e);
-	if (st)
-		return st;
-	memcpy(pt2box_tensor_get_info(t)->data, canary.in->data, canary.in->bytes);
-	st = pt2box_run(m, &t, 1, NULL, &out, e);
-	if (!st)
-		memcpy(ret, pt2box_tensor_get_info(out)->data, canary.want->bytes);
-	pt2box_tensor_free(out);
-	pt2box_tensor_free(t);
-	return st;
-}
-
-/* Right is what PyTorch gave, closely; after that, the very same bits. */
-static bool canary_is_close(const unsigned char *got)
-{
-	const float *a = (const float *)(const void *)got, *b = (const float *)(const void *)canary.want->data;
-
-	for (size_t i = 0; i < canary.want->bytes / sizeof(float); i++)
-		if (!(fabsf(a[i] - b[i]) <= 1e-4f + 1e-3f * fabsf(b[i])))
-			return false;
-	return true;
-}
-
-static void canary_error(const struct pt2box_error *e)
-{
-	if (atomic_fetch_add(&canary.errors, 1) == 0)
-		snprintf(canary.first_error, sizeof(canary.first_error), "%s: %s", pt2box_status_name(e->status), e->text);
-}
-
-static void *canary_main(void *arg)
-{
-	struct pt2box_error e = {.status = PT2BOX_OK};
-	struct pt2box *c = NULL;
-	struct pt2box_model *m = NULL;
-	unsigned char *first = NULL, *got = malloc(canary.want->bytes);
-	char path[300];
-
-	snprintf(path, sizeof(path), "%s/model.pt2", world.paths.honest);
-	if (pt2box_open(world.broker.socket, &c, &e) || pt2box_load_path(c, path, NULL, &m, &e))
-		canary_error(&e);
-	while (m && !canary.stop) {
-		long began = now_us(), took;
-
-		if (canary_run(m, got, &e)) {
-			canary_error(&e);
-			usleep(10000);
-			continue;
-		}
-		took = now_us() - began;
-		if (took > canary.worst_us)
-			canary.worst_us = took;
-		if (!first) {
-			first = malloc(canary.want->bytes);
-			memcpy(first, got, canary.want->bytes);
-			if (!canary_is_close(got))
-				canary.wrong++;
-		}
-		if (memcmp(first, got, canary.want->bytes) != 0)
-			canary.wrong++;
-		canary.runs++;
-		usleep(500);
-	}
-	free(first);
-	free(got);
-	pt2box_unload(m);
-	pt2box_close(c);
-	return arg;
-}
-
-/* It has run since @runs, and was never wrong. */
-static void check_canary(long runs)
-{
-	for (long until = test_now_ms() + 3000; canary.runs == runs && test_now_ms() < until;)
-		usleep(1000);
-	if (canary.runs == runs)
-		failed("the canary has not run");
-	if (canary.errors || canary.wrong)
-		failed("the canary saw %ld errors (first: %s) and %ld wrong results", canary.errors, canary.first_error,
-		       canary.wrong);
-	canary.errors = canary.wrong = 0;
+	if (words)
+		failed("%s", words);
 }
 
 /* ---- one model ---- */
@@ -316,91 +223,11 @@ struct row {
 };
 
 static const struct row rows[] = {
-	{"", "benign", R, 0, S(OK), 0, NULL},
-	{"", "benign", R, STRICT, S(OK), 0, NULL},
-	{"M01", "open_file", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M06", "fopen_file", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M06", "open_interposed", ALL, 0, S(OK), 0, NULL},
-	{"M02", "ifunc", C | R, 0, S(PKG_REJECTED), 0, "elf.ifunc"},
-	{"M03", "rpath", C, 0, S(PKG_REJECTED), 0, "elf."},
-	{"M03", "needed", C, 0, S(PKG_REJECTED), 0, "elf."},
-	{"M03", "writable_code", C, 0, S(PKG_REJECTED), 0, "elf."},
-	{"M04", "exec_stack", ALL, 0, S(MODEL_CRASHED), SIGSEGV, NULL},
-	{"M05", "interpose", ALL, 0, S(OK) | S(PKG_REJECTED), 0, NULL},
-	{"M07", "socket_tcp", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M08", "socket_unix", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "execve", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "system", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "fork_libc", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "fork_exact", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "fork_loop", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "fork_thread", C | D, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M09", "vfork", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M10", "clone3", ALL, 0, S(OK), 0, NULL},
-	{"M10", "unshare", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M11", "ptrace", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M12", "kill_all", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M12", "kill_warden", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M14", "int80", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M14", "x32", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M15", "high_bits", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M17", "mmap_exec", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M17", "mprotect_exec", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M17", "mprotect_exec", ALL, STRICT, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M17", "run_written", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M17", "run_written", ALL, STRICT, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M18", "store_blob", D | R, BLOB, S(MODEL_CRASHED), SIGSEGV, NULL},
-	{"M18", "store_embedded", K | D | R, EMBEDDED, S(MODEL_CRASHED), SIGSEGV, NULL},
-	{"M19", "protect_blob", D | R, BLOB, S(MODEL_CRASHED), SIGSEGV, NULL},
-	{"M19", "map_over_blob", R, BLOB, S(MODEL_EXITED), 0, NULL},
-	{"M20", "proc_self_mem", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M22", "memory_malloc", ALL, SMALL, S(MODEL_OOM), 0, NULL},
-	{"M22", "memory_touchless", K | R, SMALL, S(MODEL_OOM), 0, NULL},
-	{"M22", "memory_huge", ALL, SMALL, S(MODEL_OOM), 0, NULL},
-	{"M22", "memory_mmap", ALL, SMALL, S(MODEL_CRASHED) | S(MODEL_OOM), 0, NULL},
-	{"M22", "memory_shared", ALL, SMALL, S(MODEL_KILLED) | S(MODEL_OOM), 0, NULL},
-	{"M23", "memfd", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M24", "thread_bomb", ALL, SMALL, S(MODEL_CRASHED) | S(MODEL_OOM), 0, NULL},
-	{"M25", "loop", ALL, SHORT, S(MODEL_TIMEOUT), 0, NULL},
-	{"M25", "loop_threads", C | R, SHORT | THREADS, S(MODEL_TIMEOUT), 0, NULL},
-	{"M26", "deadlock", ALL, SHORT, S(MODEL_TIMEOUT), 0, NULL},
-	{"M27", "segfault", ALL, 0, S(MODEL_CRASHED), SIGSEGV, "SIGSEGV"},
-	{"M27", "abort", ALL, 0, S(MODEL_CRASHED), SIGABRT, "SIGABRT"},
-	{"M27", "abort", ALL, STRICT, S(MODEL_CRASHED), SIGABRT, "SIGABRT"},
-	{"M27", "fpe", ALL, 0, S(MODEL_CRASHED), SIGFPE, NULL},
-	{"M27", "illegal", ALL, 0, S(MODEL_CRASHED), SIGILL, NULL},
-	{"M27", "stack_overflow", ALL, 0, S(MODEL_CRASHED), SIGSEGV, NULL},
-	{"M28", "exit0", ALL, 0, S(MODEL_EXITED), 0, "0"},
-	{"M28", "exit7", ALL, 0, S(MODEL_EXITED), 0, "7"},
-	{"M28", "exit_thread", C | R, 0, S(MODEL_EXITED), 0, NULL},
-	{"M28", "exit_thread", K, 0, S(MODEL_EXITED), 0, NULL},
-	{"M28", "exit_thread", D, 0, S(OK), 0, NULL}, /* its thread ends in either case */
-	{"M29", "throw_cxx", ALL, 0, S(MODEL_CRASHED) | S(MODEL_ERROR), 0, NULL},
-	{"M29", "longjmp", ALL, SHORT, S(MODEL_CRASHED) | S(MODEL_TIMEOUT) | S(MODEL_KILLED) | S(MODEL_ERROR) | S(OK), 0,
-	 NULL},
-	{"M30", "close_fds", C | K | D, SHORT, S(MODEL_EXITED) | S(MODEL_PROTOCOL) | S(MODEL_CRASHED) | S(MODEL_TIMEOUT), 0, NULL},
-	{"M30", "close_fds", R, SHORT, S(OK) | S(MODEL_PROTOCOL) | S(MODEL_EXITED), 0, NULL},
-	{"M30", "close_stdout", LOADING, 0, S(MODEL_ERROR), 0, "closed"},
-	{"M30", "close_stdout", R, 0, S(OK), 0, NULL},
-	{"M31", "control_garbage", ALL, SHORT, S(MODEL_PROTOCOL), 0, NULL},
-	{"M31", "control_empty", ALL, SHORT, S(MODEL_PROTOCOL) | S(MODEL_EXITED) | S(OK), 0, NULL},
-	{"M31", "control_flood", ALL, 0, S(OK) | S(MODEL_PROTOCOL) | S(MODEL_TIMEOUT), 0, NULL},
-	{"M31", "control_roles", ALL, SHORT, S(MODEL_PROTOCOL), 0, NULL},
-	{"M31", "control_ready", LOADING, SHORT | NO_NEXT, S(OK) | S(MODEL_PROTOCOL), 0, NULL},
-	{"M31", "control_failed", LOADING, 0, S(MODEL_PROTOCOL) | S(MODEL_EXITED), 0, NULL},
-	{"M31", "control_denied", LOADING, 0, S(MODEL_PROTOCOL) | S(MODEL_EXITED), 0, NULL},
-	{"M31", "link_garbage", LOADING, SHORT, S(OK) | S(MODEL_PROTOCOL) | S(MODEL_TIMEOUT), 0, NULL},
-	{"M31", "link_garbage", R, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M32", "send_fd", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M39", "sigaction", ALL, 0, S(MODEL_KILLED), SIGSYS, NULL},
-	{"M42", "terminal", ALL, 0, S(OK), 0, NULL},
-	{"M42", "flood", ALL, 0, S(OK), 0, NULL},
-	{"M42", "stdout", C | K | D, 0, S(OK) | S(MODEL_KILLED), 0, NULL},
-	{"M42", "stdout", R, 0, S(OK) | S(MODEL_KILLED), 0, NULL},
-	{"", "store_input", R, 0, S(OK), 0, NULL},
-	{"", "wild_store_up", R, 0, S(MODEL_CRASHED), SIGSEGV, NULL},
-	{"", "poke_runtime", ALL, 0, S(OK), 0, NULL},
-	{"", "heap_smash", ALL, 0, S(MODEL_CRASHED), 0, NULL},
+#define ATTACK(...)
+#define MODEL(...) {__VA_ARGS__},
+#define SHOWN(...)
+#define WAITS(...)
+#include "tests/attacks.def"
 };
 
 static const char *moment(int at)
@@ -520,33 +347,45 @@ static void attack_while_running(const struct row *r)
 	subject_close(&s);
 }
 
-/* The broker is as it was. */
+/* The broker is as it was: the same process, with as much of everything. */
 static void check_broker(const char *what)
 {
-	int fds = -1;
+	const char *more;
 
 	if (!test_broker_alive(&world.broker)) {
 		failed("%s: the broker is dead; its log: %s", what, world.broker.log);
 		exit(1);
 	}
-	if (world.fds < 0)
-		return;
-	for (long until = test_now_ms() + 2000; test_now_ms() < until; usleep(5000)) {
-		fds = test_broker_fds(&world.broker);
-		if (fds <= world.fds)
-			return;
-	}
-	failed("%s: the broker holds %d descriptors, %d before", what, fds, world.fds);
+	more = test_broker_back_to(&world.broker, &world.base, 4000);
+	if (more)
+		failed("%s: not all is given back: %s", what, more);
+}
+
+static off_t log_bytes(void)
+{
+	struct stat sb;
+
+	return stat(world.broker.log, &sb) == 0 ? sb.st_size : 0;
+}
+
+/* What an attack left on the disk: nothing but words, and not many. */
+static void check_files(const char *what, off_t log_before)
+{
+	if (log_bytes() - log_before > LOG_BYTES)
+		failed("%s: the broker wrote down %lld bytes", what, (long long)(log_bytes() - log_before));
+	if (access("core", F_OK) == 0)
+		failed("%s: there is a core file", what);
 }
 
 static void test_attacks(void **state)
 {
 	const char *only = getenv("TEST_HOSTILE");
+	long runs, worst_us;
 
 	(void)state;
 	world.failures = 0;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		long runs = canary.runs;
+		off_t log = log_bytes();
 
 		if (only && strcmp(only, rows[i].name) != 0)
 			continue;
@@ -559,9 +398,11 @@ static void test_attacks(void **state)
 				attack_while_running(row_of(i));
 		}
 		check_broker(rows[i].name);
-		check_canary(runs);
+		check_files(rows[i].name, log);
+		check_canary();
 	}
-	printf("    the canary: %ld runs, slowest %ld us; the broker: %ld KiB\n", canary.runs, canary.worst_us,
+	runs = test_canary_runs(&canary, &worst_us);
+	printf("    the canary: %ld runs, slowest %ld us; the broker: %ld KiB\n", runs, worst_us,
 	       test_broker_rss_kib(&world.broker));
 	assert_int_equal(world.failures, 0);
 }
@@ -654,7 +495,6 @@ static void tell_lie(const struct lie *l)
 static void test_lies(void **state)
 {
 	const char *only = getenv("TEST_LIE");
-	long runs = canary.runs;
 
 	(void)state;
 	world.failures = 0;
@@ -664,7 +504,68 @@ static void test_lies(void **state)
 		tell_lie(&lies[i]);
 		check_broker("lies");
 	}
-	check_canary(runs);
+	check_canary();
+	assert_int_equal(world.failures, 0);
+}
+
+/* ---- killed by the memory cgroup ---- */
+
+static char newest_group[600];
+static long newest_id;
+
+/* The group of the process that was started last: groups have the numbers of the starts. */
+static int find_newest(const char *path, const struct stat *sb, int type, struct FTW *at)
+{
+	long id = type == FTW_D && strstr(path, "/memory/") && strstr(path, "/pt2box-") ? strtol(path + at->base, NULL, 10) : 0;
+
+	(void)sb;
+	if (id > newest_id) {
+		newest_id = id;
+		snprintf(newest_group, sizeof(newest_group), "%s", path);
+	}
+	return 0;
+}
+
+static bool limit_newest(const char *bytes)
+{
+	char path[700];
+	bool ok;
+	int fd;
+
+	newest_id = 0;
+	nftw("/sys/fs/cgroup", find_newest, 16, FTW_PHYS);
+	snprintf(path, sizeof(path), "%s/memory.limit_in_bytes", newest_group);
+	fd = newest_id ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+	ok = fd >= 0 && write(fd, bytes, strlen(bytes)) > 0;
+	close(fd);
+	return ok;
+}
+
+/* M22: the worker goes beyond what its control group may have, which is less here than its own limit: the kernel kills it. */
+static void test_cgroup_kill(void **state)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	enum pt2box_status st;
+	struct subject s;
+
+	(void)state;
+	if (geteuid() != 0 || access("/sys/fs/cgroup/memory/memory.limit_in_bytes", F_OK) != 0)
+		skip(); /* control groups are root's, and these files those of version 1 */
+	world.failures = 0;
+	opt.memory_bytes = 2048ull << 20;
+	if (subject_load(&s, "memory_mmap", 3, NULL, &opt) || good_run(&s) || !limit_newest("100M")) {
+		failed("memory_mmap: not served, or no control group: %s", s.e.text);
+	} else {
+		st = bad_run(&s, 0);
+		printf("    100 MiB for all of it: %s: %s\n", pt2box_status_name(st), s.e.text);
+		if (st != PT2BOX_MODEL_OOM || s.e.signal != SIGKILL)
+			failed("killed for memory: %s, signal %d", pt2box_status_name(st), s.e.signal);
+		if (good_run(&s))
+			failed("not served after it: %s", s.e.text);
+	}
+	subject_close(&s);
+	check_broker("cgroup");
+	check_canary();
 	assert_int_equal(world.failures, 0);
 }
 
@@ -790,7 +691,6 @@ static void change_while_lying(size_t i)
 static void test_changes(void **state)
 {
 	const char *only = getenv("TEST_CHANGE");
-	long runs = canary.runs;
 
 	(void)state;
 	world.failures = 0;
@@ -800,7 +700,7 @@ static void test_changes(void **state)
 		change_while_lying(i);
 		check_broker(changes[i].what);
 	}
-	check_canary(runs);
+	check_canary();
 	assert_int_equal(world.failures, 0);
 }
 
@@ -895,7 +795,6 @@ static void sweep(const char *profile)
 
 static void test_calls(void **state)
 {
-	long runs = canary.runs;
 
 	(void)state;
 	world.failures = 0;
@@ -903,7 +802,7 @@ static void test_calls(void **state)
 	sweep("strict");
 	printf("    %zu calls, each in both profiles\n", sizeof(calls) / sizeof(calls[0]));
 	check_broker("calls");
-	check_canary(runs);
+	check_canary();
 	assert_int_equal(world.failures, 0);
 }
 
@@ -931,7 +830,6 @@ static void explain(const char *name, int at, const char *call, const char *poli
 
 static void test_explain(void **state)
 {
-	long runs = canary.runs;
 
 	(void)state;
 	world.failures = 0;
@@ -944,7 +842,7 @@ static void test_explain(void **state)
 	explain("execve", 1, "execve(", ".policy");
 	explain("fork_exact", 0, "fork", "");
 	check_broker("explain");
-	check_canary(runs);
+	check_canary();
 	assert_int_equal(world.failures, 0);
 }
 
@@ -1009,30 +907,17 @@ static void test_runners(void **state)
 
 static int begin(void **state)
 {
-	char path[300];
-
 	(void)state;
 	signal(SIGALRM, on_alarm);
 	alarm(140); /* twice that is less than the runner allows */
 	if (test_broker_start(&world.broker, world.paths.programs) != 0)
 		return -1;
-	memset(&canary, 0, sizeof(canary));
-	snprintf(path, sizeof(path), "%s/in.npz", world.paths.honest);
-	canary.in = test_npz_first(path);
-	snprintf(path, sizeof(path), "%s/out.npz", world.paths.honest);
-	canary.want = test_npz_first(path);
-	if (!canary.in || !canary.want)
-		return -1;
-	pthread_create(&canary.thread, NULL, canary_main, NULL);
-	for (long until = test_now_ms() + 10000; !canary.runs && !canary.errors && test_now_ms() < until;)
-		usleep(1000);
-	if (!canary.runs) {
-		fprintf(stderr, "the canary does not run: %s\n", canary.first_error);
+	if (test_canary_start(&canary, &world.broker, world.paths.honest) != 0) {
 		test_broker_stop(&world.broker);
 		return -1;
 	}
-	world.fds = test_broker_fds(&world.broker);
-	if (world.fds < 0)
+	test_broker_resources(&world.broker, &world.base);
+	if (world.base.fds < 0)
 		printf("    (the broker's descriptors cannot be counted by this user)\n");
 	return 0;
 }
@@ -1040,10 +925,7 @@ static int begin(void **state)
 static int end(void **state)
 {
 	(void)state;
-	canary.stop = true;
-	pthread_join(canary.thread, NULL);
-	free(canary.in);
-	free(canary.want);
+	test_canary_stop(&canary);
 	world.left = test_broker_stop(&world.broker);
 	if (!world.left && !world.failures)
 		test_remove_tree(world.broker.dir);
@@ -1056,7 +938,7 @@ static int run_all(const char *group)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_attacks), cmocka_unit_test(test_lies), cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_explain), cmocka_unit_test(test_late_crash), cmocka_unit_test(test_runners),
-		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_changes), cmocka_unit_test(test_cgroup_kill),
 	};
 
 	/* A failed set-up or tear-down is printed, but not counted. */

@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -110,6 +112,93 @@ static int count_shm(void)
 	return n;
 }
 
+/* ---- what it holds ---- */
+
+static int parent_of(const char *pid)
+{
+	char path[300];
+	int ppid = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &ppid) != 1)
+		ppid = -1;
+	if (f)
+		fclose(f);
+	return ppid;
+}
+
+/* Pids and their parents in one look, then all that have @top above them. */
+static int count_below(pid_t top)
+{
+	static int pid[8192], ppid[8192];
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	int n = 0, below = 0;
+
+	while (d && n < 8192 && (e = readdir(d)) != NULL)
+		if (e->d_name[0] >= '0' && e->d_name[0] <= '9') {
+			pid[n] = atoi(e->d_name);
+			ppid[n++] = parent_of(e->d_name);
+		}
+	if (d)
+		closedir(d);
+	for (int i = 0; i < n; i++)
+		for (int at = ppid[i], depth = 0; at > 1 && depth < 10; depth++) {
+			int next = 0;
+
+			if (at == top) {
+				below++;
+				break;
+			}
+			for (int k = 0; k < n && !next; k++)
+				next = pid[k] == at ? ppid[k] : 0;
+			at = next;
+		}
+	return below;
+}
+
+static char below_group[40];
+
+static int count_below_group(const char *path, const struct stat *sb, int type, struct FTW *at)
+{
+	(void)sb;
+	(void)at;
+	n_groups += type == FTW_D && strstr(path, below_group) != NULL;
+	return FTW_CONTINUE;
+}
+
+void test_broker_resources(const struct test_broker *b, struct test_resources *ret)
+{
+	pid_t spawner = child_of(b->pid);
+
+	n_groups = 0;
+	snprintf(below_group, sizeof(below_group), "/pt2box-%d/", spawner);
+	nftw("/sys/fs/cgroup", count_below_group, 16, FTW_PHYS | FTW_ACTIONRETVAL);
+	*ret = (struct test_resources){.fds = test_broker_fds(b),
+				       .processes = count_below(b->pid),
+				       .groups = n_groups,
+				       .shm = count_shm()};
+}
+
+const char *test_broker_back_to(const struct test_broker *b, const struct test_resources *base, long ms)
+{
+	static char words[160];
+	struct test_resources r;
+
+	for (long until = test_now_ms() + ms;; nap()) {
+		test_broker_resources(b, &r);
+		if (r.fds <= base->fds && r.processes <= base->processes && r.groups <= base->groups && r.shm <= base->shm)
+			return NULL;
+		if (test_now_ms() >= until)
+			break;
+	}
+	snprintf(words, sizeof(words), "descriptors %d (%d before), processes %d (%d), control groups %d (%d), /dev/shm %d (%d)",
+		 r.fds, base->fds, r.processes, base->processes, r.groups, base->groups, r.shm, base->shm);
+	return words;
+}
+
 static _Noreturn void become_broker(const struct test_broker *b, const char *libexec)
 {
 	char program[4096];
@@ -126,6 +215,19 @@ static _Noreturn void become_broker(const struct test_broker *b, const char *lib
 	_exit(127);
 }
 
+/* Its socket has a name before it listens. */
+static bool listens(const struct test_broker *b)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	bool ok;
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", b->socket);
+	ok = fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
+	close(fd);
+	return ok;
+}
+
 int test_broker_start(struct test_broker *b, const char *libexec)
 {
 	return test_broker_start_configured(b, libexec, NULL);
@@ -133,7 +235,6 @@ int test_broker_start(struct test_broker *b, const char *libexec)
 
 int test_broker_start_configured(struct test_broker *b, const char *libexec, const char *config)
 {
-	struct stat sb;
 	FILE *f;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -155,7 +256,7 @@ int test_broker_start_configured(struct test_broker *b, const char *libexec, con
 	if (b->pid == 0)
 		become_broker(b, libexec);
 	for (long until = test_now_ms() + 5000; test_now_ms() < until; nap()) {
-		if (stat(b->socket, &sb) == 0)
+		if (listens(b))
 			return 0;
 		if (!test_broker_alive(b))
 			break;

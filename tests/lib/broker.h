@@ -31,6 +31,16 @@ bool test_broker_alive(const struct test_broker *b);
 int test_broker_fds(const struct test_broker *b);
 /* Resident memory in KiB, -1 if unknown. */
 long test_broker_rss_kib(const struct test_broker *b);
+/* What the broker and all of its processes hold. -1 where this user cannot count it. */
+struct test_resources {
+	int fds;       /* the broker's */
+	int processes; /* that descend from it */
+	int groups;    /* control groups */
+	int shm;       /* names in /dev/shm that are ours */
+};
+void test_broker_resources(const struct test_broker *b, struct test_resources *ret);
+/* Wait up to @ms until there is no more of anything than @base; NULL, or what is more. */
+const char *test_broker_back_to(const struct test_broker *b, const struct test_resources *base, long ms);
 /* Remove a folder with all that is in it. */
 void test_remove_tree(const char *path);
 
