@@ -349,7 +349,7 @@ lint: ready-lint ## cppcheck and scan-build
 
 # ---- demo, bench, install -------------------------------------------------------------------------------------------
 
-.PHONY: demo bench docs matrix install uninstall compile_commands format clean help
+.PHONY: demo bench docs matrix soak install uninstall compile_commands format clean help
 DEMO_HOSTILE := $(foreach m,segfault socket_tcp execve,$(B)/tests/hostile/$(m).3.so)
 demo: ready ## run real packages, then hostile ones, and show what happened
 	@$(SUBMAKE) programs $(B)/tests/tools/demo $(DEMO_HOSTILE)
@@ -363,6 +363,10 @@ matrix: ready ## every attack with every layer left out (root, some minutes): te
 	@cp $(B)/matrix.def tests/matrix.def
 	@rm -f $(B)/host/docgen
 	@$(SUBMAKE) docs
+soak: ready ## CYCLES=10000 crashes of one broker's models, what that leaves; what the filters cost a call
+	@$(SUBMAKE) programs $(LAYERED_PROGRAMS) $(HOSTILE) $(B)/tests/tools/crash_cycles $(B)/tests/tools/filter_cost
+	@B=$(B) $(B)/tests/tools/filter_cost
+	@B=$(B) $(B)/tests/tools/crash_cycles $(or $(CYCLES),10000)
 docs: $(B)/host/docgen ## regenerate docs/PROTOCOL.md, docs/OPS.md and the tables of docs/SECURITY.md
 	@tools/check-docs.sh $(B) --write
 install: all ## honours DESTDIR and prefix

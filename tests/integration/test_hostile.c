@@ -203,7 +203,7 @@ static void check_text(const char *what, const struct pt2box_error *e)
 enum {
 	STRICT = 1,
 	SHORT = 2,   /* a timeout is expected: short deadlines */
-	SMALL = 4,   /* 512 MiB */
+	SMALL = 4,   /* 160 MiB */
 	BLOB = 8,    /* constants in a file of their own */
 	EMBEDDED = 16,
 	NO_NEXT = 32, /* the state it leaves in its own process is its own affair */
@@ -270,7 +270,7 @@ static struct pt2box_load_options options_of(const struct row *r)
 		o.run_deadline_ms = RUN_MS;
 	}
 	if (r->flags & SMALL)
-		o.memory_bytes = 512ull << 20;
+		o.memory_bytes = 160ull << 20;
 	if (r->flags & THREADS)
 		o.threads = 3;
 	return o;
@@ -909,7 +909,7 @@ static int begin(void **state)
 {
 	(void)state;
 	signal(SIGALRM, on_alarm);
-	alarm(140); /* twice that is less than the runner allows */
+	alarm(145); /* twice that is less than the runner allows */
 	if (test_broker_start(&world.broker, world.paths.programs) != 0)
 		return -1;
 	if (test_canary_start(&canary, &world.broker, world.paths.honest) != 0) {
