@@ -266,6 +266,46 @@ static void test_file_that_changes(void **state)
 	close(fd);
 }
 
+/* Once it is loaded, the file may become what it likes: workers are forked from what was checked. */
+static void test_file_that_is_gone(void **state)
+{
+	struct test_package p = {.constants = false};
+	struct pt2box_tensor *t, *out;
+	const int64_t size = 16;
+	struct pt2box_error e;
+	struct pt2box_model *m;
+	struct pt2box *c;
+	char so[400], path[300];
+	int package;
+
+	(void)state;
+	snprintf(so, sizeof(so), "%s/abort.3.so", paths.models);
+	snprintf(path, sizeof(path), "%s/gone.pt2", broker.dir);
+	p.so_path = so;
+	assert_int_equal(test_package_write(path, &p), 0);
+	package = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(pt2box_open(broker.socket, &c, &e), PT2BOX_OK);
+	assert_int_equal(pt2box_load_fd(c, package, NULL, &m, &e), PT2BOX_OK);
+	assert_int_equal(ftruncate(package, 0), 0);
+	unlink(path);
+	assert_int_equal(pt2box_tensor_alloc(m, PT2BOX_FLOAT32, 1, &size, &t, &e), PT2BOX_OK);
+	for (int i = 0; i < 3; i++) {
+		float *in = pt2box_tensor_get_info(t)->data;
+
+		for (int k = 0; k < 16; k++)
+			in[k] = (float)(k + 1);
+		assert_int_equal(pt2box_run(m, &t, 1, NULL, &out, &e), PT2BOX_OK);
+		assert_true(((float *)pt2box_tensor_get_info(out)->data)[5] == 12);
+		pt2box_tensor_free(out);
+		in[0] = 666; /* and the next is another worker */
+		assert_int_equal(pt2box_run(m, &t, 1, NULL, &out, &e), PT2BOX_MODEL_CRASHED);
+	}
+	pt2box_tensor_free(t);
+	pt2box_unload(m);
+	pt2box_close(c);
+	close(package);
+}
+
 /* ---- P01 to P04: archives, through the real intake ---- */
 
 static void expect_rejected(int sock, const struct kit_entry *e, uint32_t n, const char *word)
@@ -625,7 +665,7 @@ static int run_all(const char *group)
 #define UNHARMED(test) cmocka_unit_test_teardown(test, unharmed)
 	const struct CMUnitTest tests[] = {
 		UNHARMED(test_bombs),	    UNHARMED(test_frames),	    UNHARMED(test_descriptor_flood),
-		UNHARMED(test_wrong_descriptors), UNHARMED(test_sparse),    UNHARMED(test_file_that_changes),
+		UNHARMED(test_wrong_descriptors), UNHARMED(test_sparse),    UNHARMED(test_file_that_changes), UNHARMED(test_file_that_is_gone),
 		UNHARMED(test_archives),    UNHARMED(test_guesses),	    UNHARMED(test_names),
 		UNHARMED(test_client_dies), UNHARMED(test_crash_cycles),    UNHARMED(test_words),
 		cmocka_unit_test(test_broker_dies), cmocka_unit_test(test_missing_layer), cmocka_unit_test(test_policies_beside),
