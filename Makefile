@@ -201,16 +201,20 @@ $(B)/libpt2box.so $(B)/libpt2box.so.$(SOMAJOR): $(B)/libpt2box.so.$(VERSION)
 	ln -sf $(<F) $@
 $(B)/pt2box: $(call obj,client/cmd/main.c $(COMMAND)) $(B)/libpt2box.a
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lsqlite3 -lmsgpackc -ljansson -lpthread -lm
-$(B)/libexec/pt2boxd: $(call obj,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lconfuse -lpthread
-$(B)/libexec/pt2box-intake: $(call obj,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
+# Each is linked twice: see "layers" below.
+PARTS_pt2boxd := broker/main.c $(BROKER) $(CONFINE) $(IPC)
+LINK_pt2boxd := -lmsgpackc -lconfuse -lpthread
+PARTS_pt2box-intake := broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)
+LINK_pt2box-intake := -lzip -lz -lmsgpackc -ljansson -lcrypto
 # A dynamic list, not -rdynamic: a model binds malloc, open and the like to the worker's own definitions first.
-$(B)/libexec/pt2box-worker: $(call obj,worker/main.c $(INTERPOSE) $(WORKER) $(TORCH) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+PARTS_pt2box-worker := worker/main.c $(INTERPOSE) $(WORKER) $(TORCH) $(CONFINE) $(IPC)
+LINK_pt2box-worker := -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+define program_rule
+$(B)/libexec/$(1): $(call obj,$(PARTS_$(1))) $(POLICY_OBJ) worker/exports.list
+	@mkdir -p $$(@D)
+	$(CC) $(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $(LINK_$(1))
+endef
+$(foreach p,pt2boxd pt2box-intake pt2box-worker,$(eval $(call program_rule,$(p))))
 # The libraries that a plugin may name are there before its sandbox closes: none is opened later.
 $(B)/libexec/pt2box-ops: $(call obj,proxy/main.c $(PROXY) $(TORCH) $(CONFINE) $(IPC)) $(POLICY_OBJ)
 	@mkdir -p $(@D)
@@ -238,7 +242,7 @@ $(B)/pt2boxd.service: broker/pt2boxd.service.in $(B)/places
 	@mkdir -p $(@D)
 	sed -e 's|@private@|$(PRIVATE)|' $< > $@
 
-# ---- programs whose layers can be left out, one by one (confine/test_layers.h): for tests only ----------------------
+# ---- layers: programs from which some can be left out (confine/test_layers.h), for tests only ------------------------
 
 L := $(B)/tests/layers
 LAYERED := $(shell grep -ls 'confine/test_layers.h"' confine/*.c broker/*.c worker/*.c)
@@ -246,15 +250,12 @@ $(L)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DPB_TEST_LAYERS -MMD -MP -c -o $@ $<
 layered = $(foreach o,$(call obj,$(1)),$(if $(filter $(LAYERED),$(patsubst $(B)/obj/%.o,%.c,$(o))),$(patsubst $(B)/obj/%,$(L)/obj/%,$(o)),$(o)))
-$(L)/libexec/pt2boxd: $(call layered,broker/main.c $(BROKER) $(CONFINE) $(IPC)) $(POLICY_OBJ)
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmsgpackc -lpthread
-$(L)/libexec/pt2box-intake: $(call layered,broker/intake/main.c $(INTAKE) $(CONFINE) $(IPC)) $(POLICY_OBJ)
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lzip -lz -lmsgpackc -ljansson -lcrypto
-$(L)/libexec/pt2box-worker: $(call layered,worker/main.c $(INTERPOSE) $(WORKER) $(CONFINE) $(IPC)) $(POLICY_OBJ) worker/exports.list
-	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--dynamic-list=worker/exports.list -lmsgpackc -ldl -lpthread
+define layered_rule
+$(L)/libexec/$(1): $(call layered,$(PARTS_$(1))) $(POLICY_OBJ) worker/exports.list
+	@mkdir -p $$(@D)
+	$(CC) $(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $(LINK_$(1))
+endef
+$(foreach p,pt2boxd pt2box-intake pt2box-worker,$(eval $(call layered_rule,$(p))))
 $(L)/libexec/libtorch_cpu.so: $(B)/libexec/libtorch_cpu.so
 	@mkdir -p $(@D)
 	ln -sf ../../../libexec/libtorch_cpu.so $@
