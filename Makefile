@@ -350,7 +350,7 @@ lint: ready-lint ## cppcheck and scan-build
 
 # ---- demo, bench, install -------------------------------------------------------------------------------------------
 
-.PHONY: demo bench docs matrix soak install uninstall compile_commands format clean help
+.PHONY: demo bench docs matrix cycles install uninstall compile_commands format clean help
 DEMO_HOSTILE := $(foreach m,segfault socket_tcp execve,$(B)/tests/hostile/$(m).3.so)
 demo: ready ## run real packages, then hostile ones, and show what happened
 	@$(SUBMAKE) programs $(B)/tests/tools/demo $(DEMO_HOSTILE)
@@ -364,7 +364,7 @@ matrix: ready ## every attack with every layer left out (root, some minutes): te
 	@cp $(B)/matrix.def tests/matrix.def
 	@rm -f $(B)/host/docgen
 	@$(SUBMAKE) docs
-soak: ready ## CYCLES=10000 crashes of one broker's models, what that leaves; what the filters cost a call
+cycles: ready ## CYCLES=10000 crashes of one broker's models, what that leaves; what the filters cost a call
 	@$(SUBMAKE) programs $(LAYERED_PROGRAMS) $(HOSTILE) $(B)/tests/tools/crash_cycles $(B)/tests/tools/filter_cost
 	@B=$(B) $(B)/tests/tools/filter_cost
 	@B=$(B) $(B)/tests/tools/crash_cycles $(or $(CYCLES),10000)

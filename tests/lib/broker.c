@@ -375,7 +375,7 @@ static bool move_to(char path[256], const char *dir, const char *name, const cha
 	char to[256], cmd[1024];
 
 	snprintf(to, sizeof(to), "%.200s/%s", dir, name);
-	snprintf(cmd, sizeof(cmd), "mkdir -p '%s' && cp -L '%s'/*%s '%s/' && chmod -R a+rX '%s'", to, path, suffix, to, to);
+	snprintf(cmd, sizeof(cmd), "mkdir -p '%s' && cp -rL '%s'/*%s '%s/' && chmod -R a+rX '%s'", to, path, suffix, to, to);
 	memcpy(path, to, sizeof(to));
 	return system(cmd) == 0;
 }
