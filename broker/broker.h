@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "broker/tenant.h"
@@ -41,6 +42,10 @@
 #define PB_DOCTORS_MAX 8
 
 #define PB_DEAF_NS 3000000000u /* beyond what lies between the end of a control socket and the news of the death */
+
+#define PB_STATUS_MAX 64 /* beyond all of PT2BOX_STATUS_LIST */
+#define PB_QUICK_DEATHS 8 /* of a worker, replaced at once; then longer and longer is waited */
+#define PB_QUICK_DEATH_NS 2000000000u
 
 struct pb_broker;
 struct pb_ops_rec;
@@ -226,6 +231,16 @@ struct pb_charges {
 	uint64_t ops_bytes; /* of its workers' lanes to the ops process */
 };
 
+/* What has gone wrong with a model that serves: ps and metrics show it. */
+struct pb_health {
+	uint32_t deaths[PB_STATUS_MAX]; /* of workers, template and ops process, by status */
+	pb_status status;		/* of the last; OK: there was none */
+	int signal;
+	uint64_t ns;
+	char text[240];
+	bool told; /* it is known to be in quarantine */
+};
+
 enum pb_model_state {
 	PB_M_WAIT_CONSTANTS,
 	PB_M_WAIT_TURN,
@@ -247,6 +262,7 @@ struct pb_model_rec {
 	uint64_t reserved;	   /* that its intake may make */
 	uint64_t manifest_bytes; /* charged until the record goes */
 	uint32_t id;		  /* of the connection */
+	uint32_t serial;	  /* of the tenant */
 	uint64_t request;
 	bool inspect_only, brief, preload;
 	struct pb_repo_model *repo; /* NULL: the client brought the package */
@@ -300,6 +316,8 @@ struct pb_model_rec {
 
 	bool copy_inputs, stateful, announced;
 	uint64_t lost_runs; /* answered in the place of a worker that died */
+	uint64_t closed_runs; /* answered in lanes that have been closed */
+	struct pb_health health;
 	int64_t run_deadline_ms;
 	uint64_t started_us;
 	uint32_t n_workers;
@@ -707,6 +725,13 @@ void pb_roll_died(struct pb_model_rec *m, uint32_t w);
 /* Told to end long ago, and not in a run. */
 bool pb_roll_is_overdue(const struct pb_model_rec *m, uint32_t w, uint64_t now);
 
+/* ---- health.c ---- */
+/* A process of a model died, or was ended. @what: "worker 3"; for the audit log. @killed: by the broker. */
+void pb_health_note(struct pb_broker *b, struct pb_model_rec *m, const char *what, bool killed,
+		    const struct pt2box_error *why);
+/* "healthy", "degraded" or "quarantined". */
+const char *pb_health_name(const struct pb_model_rec *m, uint64_t now);
+
 /* ---- lanes.c ---- */
 void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_open *m);
 void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_grow *m);
@@ -747,6 +772,7 @@ bool pb_isolate_is_second_run(const struct pb_lane_rec *l, uint32_t slot, const 
 void pb_report_doctor(struct pb_broker *b, struct pb_client *c, uint64_t request);
 /* From the spawner: who waits for a report is answered. */
 void pb_report_probed(struct pb_broker *b, const struct pb_msg_probed *msg);
+void pb_json_string(FILE *f, const char *s);
 void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request);
 
 /* ---- spawner.c: a process of its own ---- */

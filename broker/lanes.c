@@ -74,6 +74,20 @@ static uint32_t slots_for(const struct pb_tenant *t)
 	return left == 0 ? 1 : left < PB_LANE_SLOTS ? (uint32_t)left : PB_LANE_SLOTS;
 }
 
+/* Requests less those that wait: a worker can pretend to have answered, but not that it was asked. */
+static uint64_t lane_done(const struct pb_lane_rec *l)
+{
+	uint64_t n = 0;
+
+	for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
+		struct pb_lane_peek p;
+
+		pb_lane_look(&l->lane, s, &p);
+		n += p.seq - p.pending;
+	}
+	return n;
+}
+
 static void free_segment(struct pb_segment_rec *s)
 {
 	pb_close_fd(&s->fd_ro);
@@ -92,8 +106,10 @@ void pb_lanes_free(struct pb_broker *b, struct pb_lane_rec *l)
 		p = &(*p)->next;
 	if (*p)
 		*p = l->next;
-	if (l->lane.up)
+	if (l->lane.up) {
 		pb_isolate_lane_closes(l);
+		m->closed_runs += lane_done(l);
+	}
 	if (m->state != PB_M_ENDING)
 		pb_workers_send(b, m, l->session, PB_MSG_detach, &d, NULL, 0);
 	while (l->segments) {
@@ -356,16 +372,10 @@ bool pb_lanes_busy(const struct pb_model_rec *m, uint32_t w)
 
 uint64_t pb_lanes_done(const struct pb_model_rec *m)
 {
-	uint64_t n = 0;
+	uint64_t n = m->closed_runs;
 
 	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
-		for (uint32_t s = 0; s < l->lane.geo.slots; s++) {
-			struct pb_lane_peek p;
-
-			/* A worker can pretend to have answered, but not that it was asked. */
-			pb_lane_look(&l->lane, s, &p);
-			n += p.seq - p.pending;
-		}
+		n += lane_done(l);
 	return n - m->lost_runs;
 }
 

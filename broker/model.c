@@ -43,6 +43,7 @@ struct pb_model_rec *pb_model_new(struct pb_client *c, uint64_t request)
 	m->tenant = pb_tenant_ref(c->tenant);
 	m->uid = c->uid;
 	m->id = c->next_model++;
+	m->serial = ++c->tenant->next_serial;
 	m->request = request;
 	m->begun_ns = pb_now_ns();
 	m->deadline_ns = UINT64_MAX;
@@ -229,6 +230,7 @@ static void process_ended(struct pb_broker *b, struct pb_model_rec *m, const str
 		pb_model_load_failed(b, m, &e);
 		return;
 	}
+	pb_health_note(b, m, "template", m->kill_wanted && !m->fail_status, &e);
 	pb_workers_lost(b, m, &e);
 	close_process_fds(b, m);
 	pb_change_template_lost(b, m, &e);
@@ -266,6 +268,7 @@ void pb_model_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed
 	pb_error_set(&e, (pb_status)msg->status, "%s", msg->text);
 	if (m->client && m->announced) {
 		close_process_fds(b, m);
+		pb_health_note(b, m, "template", false, &e);
 		break_model(b, m, &e);
 	} else if (m->client) {
 		pb_model_load_failed(b, m, &e);

@@ -421,6 +421,7 @@ static void ended(struct pb_broker *b, struct pb_model_rec *m, const struct pt2b
 	}
 	fail_calls(o, e);
 	back_off(o);
+	pb_health_note(b, m, "ops process", e->status == PT2BOX_OP_TIMEOUT, e);
 	if (m->state != PB_M_BROKEN && o->quick_deaths <= 8)
 		restart(b, m);
 }

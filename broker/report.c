@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "broker/broker.h"
 #include "confine/confine.h"
 #include "ipc/process_memory.h"
 
-static void json_string(FILE *f, const char *s)
+void pb_json_string(FILE *f, const char *s)
 {
 	fputc('"', f);
 	for (; *s; s++) {
@@ -68,11 +69,11 @@ static void layers_json(FILE *f, const char *report)
 			*detail++ = '\0';
 		fputs(first ? "{\"name\":" : ",{\"name\":", f);
 		first = false;
-		json_string(f, line);
+		pb_json_string(f, line);
 		fputs(",\"state\":", f);
-		json_string(f, state);
+		pb_json_string(f, state);
 		fputs(",\"detail\":", f);
-		json_string(f, detail ? detail : "");
+		pb_json_string(f, detail ? detail : "");
 		fputc('}', f);
 	}
 	fputc(']', f);
@@ -119,13 +120,13 @@ static void place_json(FILE *f, const char *what, const char *path, const char *
 {
 	fprintf(f, ",\"%s\":{\"path\":", what);
 	if (path[0])
-		json_string(f, path);
+		pb_json_string(f, path);
 	else
 		fputs("null", f);
 	fputs(",\"version\":", f);
-	json_string(f, version);
+	pb_json_string(f, version);
 	fputs(",\"text\":", f);
-	json_string(f, text);
+	pb_json_string(f, text);
 	fputc('}', f);
 }
 
@@ -203,6 +204,26 @@ static void process_json(FILE *f, pid_t pid)
 			(long long)mem.private_bytes);
 	else
 		fprintf(f, "\"pid\":%d,\"pss_bytes\":null,\"private_bytes\":null", pid);
+}
+
+static void broker_json(FILE *f, const struct pb_broker *b)
+{
+	long long pages = -1;
+	struct stat sb;
+	FILE *statm = fopen("/proc/self/statm", "re");
+
+	if (statm && fscanf(statm, "%*d %lld", &pages) != 1)
+		pages = -1;
+	if (statm)
+		fclose(statm);
+	process_json(f, getpid());
+	fprintf(f, ",\"uptime_ms\":%llu,\"rss_bytes\":%lld", (unsigned long long)(pb_now_ns() - b->began_ns) / 1000000,
+		pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE));
+	/* Linux 6.2 says it; older ones say 0. */
+	if (stat("/proc/self/fd", &sb) == 0 && sb.st_size > 0)
+		fprintf(f, ",\"fds\":%lld", (long long)sb.st_size);
+	else
+		fputs(",\"fds\":null", f);
 }
 
 static long long fd_bytes(int fd)
@@ -298,7 +319,7 @@ static void constants_json(FILE *f, const struct pb_broker *b, const struct pb_m
 	memory_json(f, b, m, "inactive_constants", m->inactive.memory == m->code ? NULL : m->inactive.memory);
 	fprintf(f, ",\"changes\":%u,\"change\":", m->board ? atomic_load(&m->board->committed) : 0);
 	if (m->change)
-		json_string(f, states[m->change->state]);
+		pb_json_string(f, states[m->change->state]);
 	else
 		fputs("null", f);
 }
@@ -357,6 +378,30 @@ static void workers_json(FILE *f, const struct pb_model_rec *m, const pid_t *kid
 	fputc(']', f);
 }
 
+static void health_json(FILE *f, const struct pb_model_rec *m)
+{
+	const struct pb_health *h = &m->health;
+	const uint64_t now = pb_now_ns();
+	const char *sep = "";
+
+	fprintf(f, ",\"health\":\"%s\",\"cause\":", pb_health_name(m, now));
+	if (h->status) {
+		fprintf(f, "{\"status\":\"%s\",\"signal\":%d,\"age_ms\":%llu,\"text\":", pt2box_status_name(h->status),
+			h->signal, (unsigned long long)(now - h->ns) / 1000000);
+		pb_json_string(f, h->text);
+		fputc('}', f);
+	} else {
+		fputs("null", f);
+	}
+	fputs(",\"deaths\":{", f);
+	for (int i = 0; i < PB_STATUS_MAX; i++)
+		if (h->deaths[i]) {
+			fprintf(f, "%s\"%s\":%u", sep, pt2box_status_name((pb_status)i), h->deaths[i]);
+			sep = ",";
+		}
+	fputc('}', f);
+}
+
 static void model_json(FILE *f, const struct pb_broker *b, const struct pb_model_rec *m, uint64_t report)
 {
 	pid_t kids[PB_WORKERS_MAX + 1];
@@ -365,16 +410,18 @@ static void model_json(FILE *f, const struct pb_broker *b, const struct pb_model
 
 	for (const struct pb_lane_rec *l = m->lanes; l; l = l->next)
 		lanes++;
-	fprintf(f, "{\"id\":%u,\"name\":", m->id);
-	json_string(f, m->model_name[0] ? m->model_name : m->opt.model);
+	fprintf(f, "{\"id\":%u,\"serial\":%u,\"name\":", m->id, m->serial);
+	pb_json_string(f, m->model_name[0] ? m->model_name : m->opt.model);
 	fputs(",\"tenant\":", f);
-	json_string(f, m->tenant->name);
+	pb_json_string(f, m->tenant->name);
 	fprintf(f, ",\"isolate\":%s", m->opt.isolate ? "\"request\"" : "null");
 	fprintf(f, ",\"state\":\"%s\",\"backend\":\"%s\",\"profile\":\"%s\",\"stateful\":%s,\"copies_inputs\":%s",
 		state_name(m), m->backend, m->opt.profile, m->stateful ? "true" : "false",
 		m->copy_inputs ? "true" : "false");
-	fprintf(f, ",\"start_us\":%llu,\"restarts\":%u,\"lanes\":%u,\"memfd_bytes\":%lld",
-		(unsigned long long)m->started_us, m->restarts, lanes, memfd_bytes(m, report));
+	fprintf(f, ",\"start_us\":%llu,\"restarts\":%u,\"lanes\":%u,\"memfd_bytes\":%lld,\"runs\":%llu",
+		(unsigned long long)m->started_us, m->restarts, lanes, memfd_bytes(m, report),
+		(unsigned long long)pb_lanes_done(m));
+	health_json(f, m);
 	constants_json(f, b, m);
 	if (m->pid > 0) {
 		fputs(",\"warden\":{", f);
@@ -410,7 +457,7 @@ static void clients_json(FILE *f, const struct pb_broker *b, const struct pb_ten
 			continue;
 		fprintf(f, "%s{\"pid\":%d,\"uid\":%u,\"gone\":%s,\"program\":", sep, c->pid, c->uid,
 			c->pidfd >= 0 && poll(&p, 1, 0) == 1 ? "true" : "false");
-		json_string(f, c->program);
+		pb_json_string(f, c->program);
 		fputc('}', f);
 		sep = ",";
 	}
@@ -420,7 +467,7 @@ static void clients_json(FILE *f, const struct pb_broker *b, const struct pb_ten
 static void tenant_json(FILE *f, const struct pb_broker *b, const struct pb_tenant *t)
 {
 	fputs("{\"name\":", f);
-	json_string(f, t->name);
+	pb_json_string(f, t->name);
 	for (int l = 0; l < PB_N_LIMITS; l++)
 		fprintf(f, ",\"%s\":{\"used\":%llu,\"limit\":%llu}", pb_limit_key[l], (unsigned long long)t->used[l],
 			(unsigned long long)t->limit[l]);
@@ -441,7 +488,7 @@ void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 		return;
 	b->next_report++;
 	fputs("{\"broker\":{", f);
-	process_json(f, getpid());
+	broker_json(f, b);
 	fputs("},\"spawner\":{", f);
 	process_json(f, b->spawner_pid);
 	fputs("},\"models\":[", f);

@@ -11,6 +11,7 @@
 struct pb_broker;
 
 struct pb_tenant {
+	uint32_t next_serial; /* of models */
 	struct pb_tenant *next;
 	const struct pb_tenant_conf *conf;
 	char name[PB_NAME_MAX + 1];

@@ -11,7 +11,6 @@
 
 #include "broker/broker.h"
 
-#define QUICK_DEATH_NS 2000000000u
 #define RETRY_NS 20000000u
 #define FORK_AGAIN_NS 200000000u /* when descriptors may have become free */
 #define STUCK_NS 10000000000u /* far beyond a fork or a death on a loaded machine */
@@ -323,10 +322,10 @@ static void back_off(const struct pb_model_rec *m, struct pb_worker_rec *rec)
 	uint64_t now = pb_now_ns();
 	bool useless = (int64_t)(pb_lanes_done(m) - rec->done_at_fork) <= 0;
 
-	rec->quick_deaths = useless && now - rec->forked_ns < QUICK_DEATH_NS ? rec->quick_deaths + 1 : 0;
+	rec->quick_deaths = useless && now - rec->forked_ns < PB_QUICK_DEATH_NS ? rec->quick_deaths + 1 : 0;
 	rec->retry_ns = 0;
-	if (rec->quick_deaths > 8)
-		rec->retry_ns = now + (1000000ull << (rec->quick_deaths > 20 ? 12 : rec->quick_deaths - 8));
+	if (rec->quick_deaths > PB_QUICK_DEATHS)
+		rec->retry_ns = now + (1000000ull << (rec->quick_deaths > 20 ? 12 : rec->quick_deaths - PB_QUICK_DEATHS));
 }
 
 /* What waits is answered with it; if nothing waits, the next one to serve says it. */
@@ -368,6 +367,7 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 	bool in_order = !rec->kill_status && wait_status == 0;
 	bool was_told = rec->retiring && (rec->overdue || in_order);
 	struct pt2box_error e;
+	char what[24];
 
 	if (rec->state == PB_W_NONE)
 		return;
@@ -382,6 +382,8 @@ void pb_worker_died(struct pb_broker *b, struct pb_model_rec *m, uint32_t w, int
 		pb_log(b, "model %u worker %u: %s: %s", m->id, w, pt2box_status_name(e.status), e.text);
 		rec->deaths++;
 		back_off(m, rec);
+		snprintf(what, sizeof(what), "worker %u", w);
+		pb_health_note(b, m, what, rec->kill_status != PT2BOX_OK, &e);
 	}
 	pb_ops_close_lane(b, m, w);
 	pb_roll_died(m, w);

@@ -16,6 +16,8 @@ PB_CHECK pb_status cmd_bench(const struct cmd_options *o, struct pt2box_error *e
 PB_CHECK pb_status cmd_batch(const struct cmd_options *o, struct pt2box_error *err);
 PB_CHECK pb_status cmd_doctor(const struct cmd_options *o, struct pt2box_error *err);
 PB_CHECK pb_status cmd_ps(const struct cmd_options *o, struct pt2box_error *err);
+PB_CHECK pb_status cmd_top(const struct cmd_options *o, struct pt2box_error *err);
+PB_CHECK pb_status cmd_metrics(const struct cmd_options *o, struct pt2box_error *err);
 /* Becomes pt2boxd; returns only if that fails. argv[0] is the verb. */
 PB_CHECK pb_status cmd_serve(int argc, char **argv, struct pt2box_error *err);
 

@@ -20,4 +20,10 @@ int64_t cmd_json_int(const json_t *o, const char *key);
  */
 void cmd_memory_fill(json_t *process);
 
+/* ---- ps.c ---- */
+/* Connect to the broker of --socket; @verb is for the text of USAGE. */
+PB_CHECK pb_status cmd_ps_open(const struct cmd_options *o, const char *verb, struct pt2box **ret, struct pt2box_error *err);
+/* The broker's answer to ps, with cmd_memory_fill(). json_decref(). */
+PB_CHECK pb_status cmd_ps_ask(struct pt2box *c, json_t **ret, struct pt2box_error *err);
+
 #endif

@@ -25,7 +25,9 @@ static pb_status dispatch(enum cmd_verb v, int argc, char **argv, struct pt2box_
 		     : v == CMD_BENCH	 ? cmd_bench(&o, err)
 		     : v == CMD_BATCH	 ? cmd_batch(&o, err)
 		     : v == CMD_DOCTOR	 ? cmd_doctor(&o, err)
-					 : cmd_ps(&o, err);
+		     : v == CMD_PS	 ? cmd_ps(&o, err)
+		     : v == CMD_TOP	 ? cmd_top(&o, err)
+					 : cmd_metrics(&o, err);
 	cmd_options_deinit(&o);
 	return st;
 }

@@ -54,7 +54,8 @@ static const struct option_row {
 	{"seed", 0, "N", V(RUN), MS, AT(seed), 0, INT64_MAX, "random numbers as after torch.manual_seed(N); N + 1, N + 2, ... with --repeat"},
 	{"count", 'n', "N", V(BENCH), U32, AT(runs), 1, UINT32_MAX, "runs that are measured (default: 2000, or 10 seconds of them)"},
 	{"clients", 'c', "N", V(BENCH), U32, AT(clients), 1, 256, "threads that run at the same time (default 1)"},
-	{"socket", 0, "S", LOADING | V(INSPECT) | V(DOCTOR) | V(PS), TEXT, AT(socket), 0, 0, "a running broker (default $PT2BOX_SOCKET, else a private one)"},
+	{"count", 'n', "N", V(TOP), U32, AT(runs), 1, UINT32_MAX, "look N times, a second apart (default: until Ctrl-C)"},
+	{"socket", 0, "S", LOADING | V(INSPECT) | V(DOCTOR) | V(PS) | V(METRICS) | V(TOP), TEXT, AT(socket), 0, 0, "a running broker (default $PT2BOX_SOCKET, else a private one)"},
 	{"metadata", 0, NULL, V(INSPECT), FLAG, AT(metadata), 0, 0, "only names and metadata: nothing else of the package is read"},
 	{"json", 0, NULL, V(INSPECT) | V(BENCH) | V(DOCTOR) | V(PS), FLAG, AT(json), 0, 0, "print JSON"},
 	{"help", 'h', NULL, ~0u, FLAG, AT(help), 0, 0, "this text"},
@@ -71,6 +72,8 @@ static const struct {
 	[CMD_SERVE] = {"serve", "[OPTION OF pt2boxd]...", "run the broker as a service", false},
 	[CMD_DOCTOR] = {"doctor", "[OPTION]...", "what this machine can enforce", false},
 	[CMD_PS] = {"ps", "[OPTION]...", "models, workers and memory of a running broker", false},
+	[CMD_TOP] = {"top", "[OPTION]...", "models of a running broker, live", false},
+	[CMD_METRICS] = {"metrics", "[OPTION]...", "numbers of a running broker, for Prometheus", false},
 };
 
 enum cmd_verb cmd_verb_find(const char *name)

@@ -13,7 +13,7 @@
 
 #include "ipc/status.h"
 
-enum cmd_verb { CMD_RUN, CMD_INSPECT, CMD_BENCH, CMD_BATCH, CMD_SERVE, CMD_DOCTOR, CMD_PS, CMD_N_VERBS };
+enum cmd_verb { CMD_RUN, CMD_INSPECT, CMD_BENCH, CMD_BATCH, CMD_SERVE, CMD_DOCTOR, CMD_PS, CMD_TOP, CMD_METRICS, CMD_N_VERBS };
 
 #define CMD_INPUTS_MAX 4096
 #define CMD_REPO "repo:" /* in the place of a path: a model that the broker offers by name */

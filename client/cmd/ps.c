@@ -17,6 +17,21 @@ static void row(const char *what, const char *state, const json_t *process, cons
 	       cmd_show_bytes(cmd_json_int(process, "pss_bytes"), pss), rest);
 }
 
+/* Not of one that is well: the last cause of death, and how long ago it was. */
+static void show_health(const json_t *m)
+{
+	const json_t *cause = json_object_get(m, "cause");
+
+	if (strcmp(cmd_json_text(m, "health"), "healthy") == 0)
+		return;
+	printf("  %s", cmd_json_text(m, "health"));
+	if (json_is_object(cause)) {
+		printf(", %lld s ago: %s: ", (long long)cmd_json_int(cause, "age_ms") / 1000, cmd_json_text(cause, "status"));
+		cmd_show_text(stdout, cmd_json_text(cause, "text"));
+	}
+	putchar('\n');
+}
+
 static void show_model(const json_t *m)
 {
 	char name[24], rest[160], bytes[24], kind[32];
@@ -29,6 +44,7 @@ static void show_model(const json_t *m)
 		 (long long)cmd_json_int(m, "lanes"), cmd_show_bytes(cmd_json_int(m, "memfd_bytes"), bytes),
 		 (long long)cmd_json_int(m, "restarts"));
 	row(name, cmd_json_text(m, "state"), json_object_get(m, "warden"), rest);
+	show_health(m);
 	if (json_object_get(m, "template"))
 		row("  template", "", json_object_get(m, "template"), "");
 	json_array_foreach(json_object_get(m, "workers"), i, w)
@@ -122,22 +138,33 @@ static void show(const json_t *o)
 	show_tenants(json_object_get(o, "tenants"));
 }
 
+pb_status cmd_ps_open(const struct cmd_options *o, const char *verb, struct pt2box **ret, struct pt2box_error *err)
+{
+	if (!o->socket)
+		return pb_error_set(err, PT2BOX_USAGE, "%s needs a running broker: --socket S, or PT2BOX_SOCKET", verb);
+	return pt2box_open(o->socket, ret, err);
+}
+
+pb_status cmd_ps_ask(struct pt2box *c, json_t **ret, struct pt2box_error *err)
+{
+	char *text = NULL;
+	pb_status st = pt2box_ps(c, &text, err);
+
+	if (!st)
+		st = cmd_json_take(text, ret, err);
+	if (!st)
+		fill(*ret);
+	return st;
+}
+
 pb_status cmd_ps(const struct cmd_options *o, struct pt2box_error *err)
 {
 	struct pt2box *c = NULL;
 	json_t *root = NULL;
-	char *text = NULL;
-	pb_status st;
+	pb_status st = cmd_ps_open(o, "ps", &c, err);
 
-	if (!o->socket)
-		return pb_error_set(err, PT2BOX_USAGE, "ps needs a running broker: --socket S, or PT2BOX_SOCKET");
-	st = pt2box_open(o->socket, &c, err);
 	if (!st)
-		st = pt2box_ps(c, &text, err);
-	if (!st)
-		st = cmd_json_take(text, &root, err);
-	if (!st)
-		fill(root);
+		st = cmd_ps_ask(c, &root, err);
 	if (!st && o->json)
 		cmd_json_print(root);
 	else if (!st)

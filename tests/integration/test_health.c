@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What ps, metrics and top say of models that serve, that crash, and that have been given up. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/broker.h"
+#include "tests/lib/loaded.h"
+#include "tests/lib/package.h"
+
+#define MAGIC 666.0f /* what makes hostile models do it: base.h */
+
+static struct test_broker broker;
+static struct pt2box *box;
+
+static void begin_with(const char *config)
+{
+	char programs[256];
+
+	snprintf(programs, sizeof(programs), "%s/libexec", test_build_dir());
+	assert_int_equal(config ? test_broker_start_configured(&broker, programs, config) :
+				  test_broker_start(&broker, programs), 0);
+	OK(pt2box_open(broker.socket, &box, &test_error));
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	begin_with(NULL);
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	pt2box_close(box);
+	assert_int_equal(test_broker_stop(&broker), 0);
+	test_remove_tree(broker.dir);
+	return 0;
+}
+
+static enum pt2box_status load_hostile(const char *name, int at, struct pt2box_model **ret)
+{
+	struct test_package p = {0};
+	char so[300], pkg[128];
+	enum pt2box_status st;
+
+	snprintf(so, sizeof(so), "%s/tests/hostile/%s.%d.so", test_build_dir(), name, at);
+	p.so_path = so;
+	snprintf(pkg, sizeof(pkg), "%s/%s.pt2", broker.dir, name);
+	assert_int_equal(test_package_write(pkg, &p), 0);
+	st = pt2box_load_path(box, pkg, NULL, ret, &test_error);
+	unlink(pkg);
+	return st;
+}
+
+static enum pt2box_status run(struct pt2box_model *m, float magic)
+{
+	struct pt2box_tensor *in, *out[1] = {NULL};
+	enum pt2box_status st;
+
+	OK(pt2box_tensor_alloc(m, PT2BOX_FLOAT32, 1, (int64_t[]){16}, &in, &test_error));
+	memset(pt2box_tensor_get_info(in)->data, 0, 16 * sizeof(float));
+	*(float *)pt2box_tensor_get_info(in)->data = magic;
+	st = pt2box_run(m, &in, 1, NULL, out, &test_error);
+	pt2box_tensor_free(out[0]);
+	pt2box_tensor_free(in);
+	return st;
+}
+
+/* What a verb prints about the broker; static. */
+static const char *command(const char *verb)
+{
+	static char out[1 << 17];
+	char line[512];
+	size_t n;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "%s/pt2box %s --socket %s", test_build_dir(), verb, broker.socket);
+	f = popen(line, "r");
+	assert_non_null(f);
+	n = fread(out, 1, sizeof(out) - 1, f);
+	out[n] = '\0';
+	assert_int_equal(pclose(f), 0);
+	return out;
+}
+
+/* The newest model is the first. */
+static json_t *model_of(const json_t *ps, size_t i)
+{
+	return json_array_get(json_object_get(ps, "models"), i);
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+	return json_string_value(json_object_get(o, key));
+}
+
+/* ---- the format of metrics ---- */
+
+static bool is_name(char c)
+{
+	return (c >= 'a' && c <= 'z') || c == '_' || (c >= '0' && c <= '9');
+}
+
+/* One line of the format: {key="value",...}, escaped. Returns what is behind it. */
+static const char *skip_labels(const char *p)
+{
+	if (*p != '{')
+		return p;
+	do {
+		p++;
+		assert_true(is_name(*p));
+		while (is_name(*p))
+			p++;
+		assert_true(p[0] == '=' && p[1] == '"');
+		for (p += 2; *p != '"'; p++) {
+			assert_true(*p >= ' ');
+			p += *p == '\\';
+		}
+		p++;
+	} while (*p == ',');
+	assert_true(*p == '}');
+	return p + 1;
+}
+
+/* Every series has HELP and TYPE before it, all of one name stand together, none is there twice. */
+static void check_format(const char *all)
+{
+	static char seen[1 << 17];
+	char name[80] = "", type[96], series[600], *copy = strdup(all), *save;
+	int n = 0;
+
+	seen[0] = '\n';
+	seen[1] = '\0';
+	for (char *l = strtok_r(copy, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		const char *p = l;
+		char *rest;
+
+		if (sscanf(l, "# HELP %79s", name) == 1) {
+			snprintf(type, sizeof(type), "\n%s!", name);
+			assert_null(strstr(seen, type));
+			strcat(seen, type + 1);
+			strcat(seen, "\n");
+			l = strtok_r(NULL, "\n", &save);
+			snprintf(type, sizeof(type), "# TYPE %s ", name);
+			assert_int_equal(strncmp(l, type, strlen(type)), 0);
+			continue;
+		}
+		while (is_name(*p))
+			p++;
+		assert_true((size_t)(p - l) == strlen(name) && strncmp(l, name, strlen(name)) == 0);
+		p = skip_labels(p);
+		snprintf(series, sizeof(series), "\n%.*s\n", (int)(p - l), l);
+		if (strstr(seen, series))
+			fail_msg("twice: %s", series);
+		strcat(seen, series + 1);
+		assert_true(*p == ' ');
+		(void)strtod(p + 1, &rest);
+		assert_true(rest > p + 1 && *rest == '\0');
+		n++;
+	}
+	assert_true(n > 20);
+	assert_true(all[strlen(all) - 1] == '\n');
+	free(copy);
+}
+
+static void has(const char *all, const char *what)
+{
+	if (!strstr(all, what))
+		fail_msg("%s is not in:\n%s", what, all);
+}
+
+/* ---- tests ---- */
+
+static void test_crash(void **state)
+{
+	struct pt2box_model *good, *bad, *third;
+	json_t *ps, *cause;
+	const char *out;
+
+	(void)state;
+	assert_int_equal(load_hostile("benign", 3, &good), PT2BOX_OK);
+	assert_int_equal(load_hostile("segfault", 3, &bad), PT2BOX_OK);
+	assert_int_equal(load_hostile("segfault", 3, &third), PT2BOX_OK); /* of the same name */
+	for (int i = 0; i < 3; i++)
+		OK(run(good, 1));
+	assert_int_equal(run(bad, MAGIC), PT2BOX_MODEL_CRASHED);
+	OK(run(bad, 1));
+
+	ps = test_ps(box);
+	assert_string_equal(text(model_of(ps, 2), "health"), "healthy");
+	assert_true(json_is_null(json_object_get(model_of(ps, 2), "cause")));
+	assert_int_equal(json_integer_value(json_object_get(model_of(ps, 2), "runs")), 3);
+	assert_string_equal(text(model_of(ps, 1), "health"), "degraded");
+	cause = json_object_get(model_of(ps, 1), "cause");
+	assert_string_equal(text(cause, "status"), "MODEL_CRASHED");
+	assert_int_equal(json_integer_value(json_object_get(cause, "signal")), SIGSEGV);
+	assert_non_null(strstr(text(cause, "text"), "SIGSEGV"));
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(model_of(ps, 1), "deaths"), "MODEL_CRASHED")), 1);
+	assert_true(json_integer_value(json_object_get(json_object_get(ps, "broker"), "rss_bytes")) > 0);
+	json_decref(ps);
+
+	out = command("ps");
+	has(out, "  degraded, ");
+	has(out, " ago: MODEL_CRASHED: the model died by signal 11 (SIGSEGV)");
+	out = command("metrics");
+	check_format(out);
+	has(out, "serial=\"1\",health=\"healthy\"} 1\n");
+	has(out, "serial=\"2\",health=\"healthy\"} 0\n");
+	has(out, "serial=\"2\",health=\"degraded\"} 1\n");
+	has(out, "serial=\"2\",status=\"MODEL_CRASHED\"} 1\n");
+	has(out, "resource=\"models\"} 3\n");
+	out = command("top -n 2");
+	assert_null(strchr(out, '\033'));
+	has(out, "degraded");
+	has(out, "MODEL_CRASHED: the model died");
+	assert_non_null(strstr(strstr(out, "pt2box: 3 models") + 1, "pt2box: 3 models"));
+	pt2box_unload(good);
+	pt2box_unload(bad);
+	pt2box_unload(third);
+}
+
+/* Its template ends by itself, again and again. */
+static void test_given_up(void **state)
+{
+	struct pt2box_model *m;
+	enum pt2box_status st;
+	json_t *ps = NULL;
+	int after = 0;
+
+	(void)state;
+	assert_int_equal(load_hostile("late_crash", 0, &m), PT2BOX_OK);
+	for (long until = test_now_ms() + 20000; test_now_ms() < until; usleep(20000)) {
+		json_decref(ps);
+		ps = test_ps(box);
+		if (strcmp(text(model_of(ps, 0), "health"), "quarantined") == 0)
+			break;
+	}
+	assert_string_equal(text(model_of(ps, 0), "health"), "quarantined");
+	assert_string_equal(text(model_of(ps, 0), "state"), "broken");
+	assert_string_equal(text(json_object_get(model_of(ps, 0), "cause"), "status"), "MODEL_CRASHED");
+	json_decref(ps);
+	has(command("ps"), "  quarantined, ");
+	has(command("metrics"), "health=\"quarantined\"} 1\n");
+	/* Who asks is told at once. */
+	for (; after < 3; after++) {
+		st = run(m, 1);
+		assert_int_equal(st, PT2BOX_MODEL_CRASHED);
+	}
+	pt2box_unload(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_crash, begin, end),
+		cmocka_unit_test_setup_teardown(test_given_up, begin, end),
+	};
+
+	if (test_programs_init() != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
