@@ -33,6 +33,8 @@ static double to_float(double v, bool wide)
 
 static double scale_of(int64_t in, int64_t out, bool align, const struct pt2box_op_value *given)
 {
+	if (in == out) /* PyTorch leaves such a dimension alone, whatever scale is given. */
+		return 1;
 	if (align)
 		return out > 1 ? (double)(in - 1) / (double)(out - 1) : 0;
 	if (given->kind != PT2BOX_OP_NONE && given->v.f > 0)
@@ -89,7 +91,7 @@ static int make_taps(struct taps *t, int64_t n_in, int64_t n_out, double scale, 
 		for (int64_t k = 0; k < n && total != 0; k++)
 			w[k] = to_float(w[k] / total, wide);
 		t->from[i] = from;
-		t->count[i] = n;
+		t->count[i] = n_in == n_out ? 1 : n; /* with a second one, of weight 0, an infinity would become NaN */
 	}
 	return 0;
 }

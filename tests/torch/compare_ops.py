@@ -440,8 +440,9 @@ def heavy(p):
     transposed = R.randint(0, 1)
     w = x(g * c, o, *[R.randint(1, 3)] * nd) if transposed else x(g * o, c, *[R.randint(1, 3)] * nd)
     stride, pad = [R.randint(1, 2)] * nd, [R.randint(0, 1)] * nd
+    # PyTorch rounds a transposed one in bfloat16 after each position of the kernel; here once.
     p.compare("aoti_torch_cpu_convolution", t, w, maybe(x(g * o)), stride, pad, [R.randint(1, 2)] * nd, transposed,
-              [0] * nd, g, tol=tol)
+              [0] * nd, g, tol=80 if transposed and dtype == torch.bfloat16 else tol)
     dtype = R.choice([torch.float32, torch.bfloat16])
     heads, q, s, e = R.randint(1, 3), R.randint(1, 9), R.randint(1, 70), R.choice([8, 16, 33])
     args = [draw(dtype, [2, heads, l, e], overlap=False, special=0).contiguous() for l in (q, s, s)]
