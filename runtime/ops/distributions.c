@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/ops/layout.h"
+#include "runtime/ops/pointwise.h"
 #include "runtime/ops/random_draw.h"
 #include "runtime/proxy.h"
 
@@ -239,4 +240,21 @@ int pb_op_normal(const struct pb_proxy_call *c)
 		return pb_rt_fail("normal: more than %d dimensions", PB_RT_MAX_DIMS);
 	c->ret[0] = pb_rt_empty(dtype, c->args[0].count, c->args[0].v.ints, NULL);
 	return !c->ret[0] || pb_draw_fill(c->ret[0], &d);
+}
+
+/* The mean is added to what was drawn and rounded, as PyTorch does. */
+int pb_op_normal_means(const struct pb_proxy_call *c)
+{
+	const struct pb_rt_tensor *mean = pb_arg(c, 0);
+	const struct pb_draw d = {.kind = PB_DRAW_NORMAL, .from = 0, .to = scalar(&c->args[1])};
+	struct pb_rt_tensor *drawn;
+	int rc;
+
+	if (d.to < 0)
+		return pb_rt_fail("normal expects std >= 0.0, but found std %g", d.to);
+	drawn = pb_rt_empty(mean->dtype, mean->ndim, mean->sizes, NULL);
+	rc = !drawn || (drawn->numel && pb_draw_fill(drawn, &d)) || /* nothing is drawn: any type */
+	     aoti_torch_cpu_add_Tensor(drawn, (struct pb_rt_tensor *)mean, 1, &c->ret[0]);
+	pb_rt_delete(drawn);
+	return rc;
 }

@@ -280,6 +280,12 @@ def _(op):
                             "device": torch.device("cpu"), "requires_grad": False}
 
 
+@case(A.normal.Tensor_float)
+def _(op):
+    t = torch.randn(R.choice([[], [3, 4], [5, 7], [0, 2]])) * 9
+    return (layout(t.to(R.choice(REAL + [torch.int64])), overlap=False), R.choice([1.0, 2.5, 0.0, -1.0])), {}
+
+
 def shape_of(most):
     return [R.randint(0 if R.random() < 0.05 else 1, 5) for _ in range(R.randint(0, most))]
 
