@@ -368,6 +368,7 @@ struct pb_client {
 
 struct pb_config {
 	const struct pb_service_conf *service; /* NULL: nothing is configured */
+	const char *audit_path;		       /* NULL: no audit log */
 	const char *socket_path;	       /* NULL: embedded */
 	int embedded_fd;	 /* -1: serve */
 	const char *libexec;
@@ -409,6 +410,8 @@ struct pb_broker {
 	uint64_t next_report;
 	struct pb_rx rx;
 	uint32_t files_max; /* descriptors that this process may have */
+	int audit_fd;	    /* -1: none */
+	uint64_t audit_lost; /* lines that could not be written since the last that could */
 	int spare_fd;	    /* given up for a moment to turn a connection away when there are no others */
 	uint64_t began_ns;
 };
@@ -729,8 +732,17 @@ bool pb_roll_is_overdue(const struct pb_model_rec *m, uint32_t w, uint64_t now);
 /* A process of a model died, or was ended. @what: "worker 3"; for the audit log. @killed: by the broker. */
 void pb_health_note(struct pb_broker *b, struct pb_model_rec *m, const char *what, bool killed,
 		    const struct pt2box_error *why);
+/* The model may be in quarantine now, for @why: then the audit log has it, once. */
+void pb_health_check(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why);
 /* "healthy", "degraded" or "quarantined". */
 const char *pb_health_name(const struct pb_model_rec *m, uint64_t now);
+
+/* ---- audit.c ---- */
+/* Before rights are given up. Without a path there is no log, and pb_audit() does nothing. */
+PB_CHECK pb_status pb_audit_open(struct pb_broker *b, struct pt2box_error *err);
+/* One line. @c: who; @m NULL: of no model yet; @what: which process, NULL: none; @why NULL: nothing went wrong. */
+void pb_audit(struct pb_broker *b, const struct pb_client *c, const struct pb_model_rec *m, const char *event,
+	      const char *what, const struct pt2box_error *why);
 
 /* ---- lanes.c ---- */
 void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg_lane_open *m);

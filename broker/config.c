@@ -153,6 +153,7 @@ static bool take_service(cfg_t *cfg, struct pb_service_conf *c)
 	c->socket = text_of(cfg, "socket");
 	c->group = text_of(cfg, "socket_group");
 	c->log = text_of(cfg, "log");
+	c->audit = text_of(cfg, "audit");
 	c->mode = 0666;
 	if (cfg_getstr(cfg, "socket_mode"))
 		(void)pb_config_mode(cfg_getstr(cfg, "socket_mode"), &c->mode);
@@ -356,6 +357,7 @@ struct pb_service_conf *pb_config_free(struct pb_service_conf *c)
 	free(c->socket);
 	free(c->group);
 	free(c->log);
+	free(c->audit);
 	list_free(c->required, c->n_required);
 	free(c);
 	return NULL;

@@ -77,6 +77,7 @@ struct pb_service_conf {
 	char *group;	   /* of the socket; NULL: the broker's */
 	unsigned mode;	   /* of the socket */
 	char *log;	   /* NULL: standard error */
+	char *audit;	   /* NULL: no audit log */
 	bool verbose;
 	int64_t load_deadline_ms, run_deadline_ms, op_deadline_ms; /* 0: not said */
 	uint64_t memory_bytes;					    /* 0: not said */

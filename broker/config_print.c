@@ -79,6 +79,7 @@ void pb_config_print(FILE *f, const struct pb_service_conf *c)
 	fprintf(f, "socket_mode = 0%o\n", c->mode);
 	print_text(f, "socket_group", c->group);
 	print_text(f, "log", c->log);
+	print_text(f, "audit", c->audit);
 	fprintf(f, "verbose = %s\n", c->verbose ? "true" : "false");
 	if (c->load_deadline_ms)
 		fprintf(f, "load_deadline_ms = %lld\n", (long long)c->load_deadline_ms);

@@ -48,18 +48,26 @@ const char *pb_health_name(const struct pb_model_rec *m, uint64_t now)
 	return is_quarantined(m, now) ? "quarantined" : is_degraded(m, now) ? "degraded" : "healthy";
 }
 
+void pb_health_check(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *why)
+{
+	const bool was_told = m->health.told;
+
+	m->health.told = is_quarantined(m, pb_now_ns());
+	if (m->health.told && !was_told)
+		pb_audit(b, m->client, m, "quarantined", NULL, why);
+}
+
 void pb_health_note(struct pb_broker *b, struct pb_model_rec *m, const char *what, bool killed,
 		    const struct pt2box_error *why)
 {
 	struct pb_health *h = &m->health;
 
-	(void)b;
-	(void)what;
-	(void)killed;
 	if (why->status < PB_STATUS_MAX)
 		h->deaths[why->status]++;
 	h->status = why->status;
 	h->signal = why->signal;
 	h->ns = pb_now_ns();
 	pb_text_escape(h->text, sizeof(h->text), why->text, strlen(why->text));
+	pb_audit(b, m->client, m, killed ? "killed" : "died", what, why);
+	pb_health_check(b, m, why);
 }

@@ -371,9 +371,13 @@ static void begin(struct pb_broker *b, struct pb_client *c, const struct pb_msg_
 	if ((!repo && pb_check_file(b, fd, "the package", &e)) ||
 	    (plugin >= 0 && pb_check_file(b, plugin, "the plugin", &e)) ||
 	    model_for(b, c, opt, why, repo, plugin >= 0, &m, &e)) {
+		if (why == TO_LOAD)
+			pb_audit(b, c, NULL, "refused", NULL, &e);
 		pb_client_fail(b, c, opt->request, &e);
 		return;
 	}
+	if (why == TO_LOAD)
+		pb_audit(b, c, m, "load", NULL, NULL);
 	if (!repo)
 		m->package_fd = pb_take_fd(&fd);
 	if (plugin >= 0 && pb_ops_new(m, pb_take_fd(&plugin), &e)) {
@@ -420,6 +424,7 @@ void pb_load(struct pb_broker *b, struct pb_client *c, const struct pb_msg_load 
 	/* First of all: who may not use a model learns nothing about it from what else is wrong. */
 	if (e.status || (named && pb_repo_find(b, c->tenant, m->name, &repo, &e)) ||
 	    pb_admit(b, c->tenant, repo, plugin >= 0, &opt, &e)) {
+		pb_audit(b, c, NULL, "refused", NULL, &e);
 		pb_client_fail(b, c, m->request, &e);
 		return;
 	}

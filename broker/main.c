@@ -40,6 +40,7 @@ static const char usage[] =
 	"  --run-deadline MS    for one run (default 60000; -1: none)\n"
 	"  --op-deadline MS     for one call of a plugin's operator (default 10000)\n"
 	"  --memory BYTES       limit of each worker (default 8 GiB); clients may ask for less\n"
+	"  --audit FILE         append to it who loads what, and what dies or is killed, as lines of JSON\n"
 	"  --verbose            say what happens on stderr\n"
 	"  --help, --version\n";
 
@@ -48,7 +49,7 @@ static const struct option long_options[] = {
 	{"socket", required_argument, NULL, 's'},	 {"embedded-fd", required_argument, NULL, 'e'},
 	{"load-deadline", required_argument, NULL, 'l'}, {"run-deadline", required_argument, NULL, 'r'},
 	{"op-deadline", required_argument, NULL, 'o'},	 {"memory", required_argument, NULL, 'm'},
-		 {"verbose", no_argument, NULL, 'v'},
+	{"audit", required_argument, NULL, 'a'},	 {"verbose", no_argument, NULL, 'v'},
 	{"help", no_argument, NULL, 'h'},		 {"version", no_argument, NULL, 'V'},
 	{NULL, 0, NULL, 0},
 };
@@ -112,6 +113,7 @@ static void configure(int argc, char **argv, struct pb_config *c)
 		return;
 	c->service = s;
 	c->socket_path = s->socket;
+	c->audit_path = s->audit;
 	c->verbose = s->verbose;
 	if (s->load_deadline_ms)
 		c->load_deadline_ms = s->load_deadline_ms;
@@ -149,6 +151,9 @@ static void parse(int argc, char **argv, struct pb_config *c)
 			break;
 		case 'm':
 			c->memory_bytes = (uint64_t)number(optarg, 1 << 20);
+			break;
+		case 'a':
+			c->audit_path = optarg;
 			break;
 		case 'v':
 			c->verbose = true;
@@ -314,6 +319,7 @@ static pb_status watch_signals(struct pb_broker *b, struct pt2box_error *err)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a log that may not grow */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -391,6 +397,8 @@ static pb_status start_with_rights(struct pb_broker *b, int *ret_listener, int *
 				      &b->spawner_pid, err);
 	b->listener_name = inherited ? "the socket that it was given" : b->config.socket_path;
 	b->files_max = raise_files();
+	if (!st)
+		st = pb_audit_open(b, err); /* after the fork: the spawner has no part in it */
 	if (!st)
 		st = pb_tenants_begin(b, err);
 	if (!st)

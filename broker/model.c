@@ -127,6 +127,8 @@ void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 {
 	m->state = PB_M_ENDING;
 	if (m->client) {
+		if (m->announced)
+			pb_audit(b, m->client, m, "unload", NULL, NULL);
 		drop_work(b, m);
 		unlink_model(&m->client->models, m);
 		pb_admit_discharge(m->tenant, &m->charges);
@@ -149,8 +151,11 @@ void pb_model_end(struct pb_broker *b, struct pb_model_rec *m)
 void pb_model_load_failed(struct pb_broker *b, struct pb_model_rec *m, const struct pt2box_error *e)
 {
 	pb_log(b, "model %u: %s: %s", m->id, pt2box_status_name(e->status), e->text);
-	if (m->client)
+	if (m->client) {
+		if (!m->inspect_only)
+			pb_audit(b, m->client, m, "refused", NULL, e);
 		pb_client_fail(b, m->client, m->request, e);
+	}
 	pb_model_end(b, m);
 }
 
@@ -198,6 +203,7 @@ static void break_model(struct pb_broker *b, struct pb_model_rec *m, const struc
 	pb_change_continue(b, m);
 	pb_extract_fail(b, m, PB_ALL_SESSIONS, why);
 	pb_sessions_fail(b, m, why);
+	pb_health_check(b, m, why);
 }
 
 /* The template of a model that served is gone: load it again, a few times in a row. */
@@ -230,7 +236,7 @@ static void process_ended(struct pb_broker *b, struct pb_model_rec *m, const str
 		pb_model_load_failed(b, m, &e);
 		return;
 	}
-	pb_health_note(b, m, "template", m->kill_wanted && !m->fail_status, &e);
+	pb_health_note(b, m, "template", e.status == PT2BOX_MODEL_TIMEOUT || e.status == PT2BOX_MODEL_PROTOCOL, &e);
 	pb_workers_lost(b, m, &e);
 	close_process_fds(b, m);
 	pb_change_template_lost(b, m, &e);

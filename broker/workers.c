@@ -66,11 +66,11 @@ static void announce(struct pb_broker *b, struct pb_model_rec *m)
 				  .stateful = m->stateful,
 				  .run_deadline_ms = m->run_deadline_ms};
 
-	(void)b;
 	m->started_us = (pb_now_ns() - m->begun_ns) / 1000;
 	l.start_us = m->started_us;
 	snprintf(l.backend, sizeof(l.backend), "%s", m->backend);
 	m->announced = true;
+	pb_audit(b, m->client, m, "loaded", NULL, NULL);
 	pb_client_send(m->client, PB_MSG_loaded, &l, &m->out_manifest, 1);
 }
 

@@ -56,18 +56,25 @@ static enum pt2box_status load_hostile(const char *name, int at, struct pt2box_m
 	return st;
 }
 
-static enum pt2box_status run(struct pt2box_model *m, float magic)
+static enum pt2box_status run_for(struct pt2box_model *m, float magic, int64_t deadline_ms)
 {
+	struct pt2box_run_options opt = PT2BOX_RUN_OPTIONS_INIT;
 	struct pt2box_tensor *in, *out[1] = {NULL};
 	enum pt2box_status st;
 
 	OK(pt2box_tensor_alloc(m, PT2BOX_FLOAT32, 1, (int64_t[]){16}, &in, &test_error));
 	memset(pt2box_tensor_get_info(in)->data, 0, 16 * sizeof(float));
 	*(float *)pt2box_tensor_get_info(in)->data = magic;
-	st = pt2box_run(m, &in, 1, NULL, out, &test_error);
+	opt.deadline_ms = deadline_ms;
+	st = pt2box_run(m, &in, 1, &opt, out, &test_error);
 	pt2box_tensor_free(out[0]);
 	pt2box_tensor_free(in);
 	return st;
+}
+
+static enum pt2box_status run(struct pt2box_model *m, float magic)
+{
+	return run_for(m, magic, 0);
 }
 
 /* What a verb prints about the broker; static. */
@@ -253,11 +260,135 @@ static void test_given_up(void **state)
 	pt2box_unload(m);
 }
 
+/* ---- the audit log ---- */
+
+static char audit[64];
+
+static int begin_audited(void **state)
+{
+	char config[200];
+
+	(void)state;
+	strcpy(audit, "/tmp/pt2box-audit-XXXXXX");
+	close(mkstemp(audit));
+	snprintf(config, sizeof(config), "audit = \"%s\"\ntenant default {}\n", audit);
+	begin_with(config);
+	return 0;
+}
+
+static int end_audited(void **state)
+{
+	unlink(audit);
+	return end(state);
+}
+
+/* The next line of the log; json_decref(). */
+static json_t *event(FILE *f, const char *name)
+{
+	char line[8192];
+	json_t *o;
+
+	if (!fgets(line, sizeof(line), f))
+		fail_msg("there is no line for %s", name);
+	assert_true(line[strlen(line) - 1] == '\n');
+	o = json_loads(line, 0, NULL);
+	assert_non_null(o);
+	assert_string_equal(text(o, "event"), name);
+	assert_int_equal(json_integer_value(json_object_get(o, "uid")), getuid());
+	assert_int_equal(json_integer_value(json_object_get(o, "pid")), getpid());
+	assert_int_equal(strlen(text(o, "time")), strlen("2026-01-01T00:00:00.000Z"));
+	assert_true(text(o, "time")[0] == '2' && text(o, "time")[23] == 'Z');
+	return o;
+}
+
+static void sha256_of(const char *path, char ret[65])
+{
+	char line[300];
+	FILE *f;
+
+	snprintf(line, sizeof(line), "sha256sum %s", path);
+	f = popen(line, "r");
+	assert_non_null(f);
+	assert_int_equal(fread(ret, 1, 64, f), 64);
+	ret[64] = '\0';
+	while (fgetc(f) != EOF)
+		;
+	assert_int_equal(pclose(f), 0);
+}
+
+static void test_audit(void **state)
+{
+	static const char mlp[] = TEST_FIXTURES "/mlp/model.pt2";
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	struct pt2box_model *m;
+	char sha[65];
+	json_t *o;
+	FILE *f;
+
+	(void)state;
+	OK(pt2box_load_path(box, mlp, NULL, &m, &test_error));
+	pt2box_unload(m);
+	opt.profile = "lax";
+	assert_int_equal(pt2box_load_path(box, mlp, &opt, &m, &test_error), PT2BOX_USAGE);
+	assert_int_equal(pt2box_load_path(box, "/etc/passwd", NULL, &m, &test_error), PT2BOX_PKG_REJECTED);
+	assert_int_equal(load_hostile("segfault", 3, &m), PT2BOX_OK);
+	assert_int_equal(run(m, MAGIC), PT2BOX_MODEL_CRASHED);
+	OK(run(m, 1));
+	pt2box_unload(m);
+	opt = (struct pt2box_load_options)PT2BOX_LOAD_OPTIONS_INIT;
+	assert_int_equal(load_hostile("loop", 3, &m), PT2BOX_OK);
+	assert_int_equal(run_for(m, MAGIC, 200), PT2BOX_MODEL_TIMEOUT);
+	pt2box_unload(m);
+
+	f = fopen(audit, "re");
+	assert_non_null(f);
+	json_decref(event(f, "load"));
+	o = event(f, "loaded");
+	sha256_of(mlp, sha);
+	assert_string_equal(text(o, "sha256"), sha);
+	assert_string_equal(text(o, "name"), "model");
+	json_decref(o);
+	json_decref(event(f, "unload"));
+	o = event(f, "refused");
+	assert_string_equal(text(o, "status"), "USAGE");
+	json_decref(o);
+	json_decref(event(f, "load"));
+	o = event(f, "refused");
+	assert_string_equal(text(o, "status"), "PKG_REJECTED");
+	json_decref(o);
+	json_decref(event(f, "load"));
+	json_decref(event(f, "loaded"));
+	o = event(f, "died");
+	assert_string_equal(text(o, "status"), "MODEL_CRASHED");
+	assert_string_equal(text(o, "process"), "worker 0");
+	assert_int_equal(json_integer_value(json_object_get(o, "signal")), SIGSEGV);
+	assert_non_null(strstr(text(o, "cause"), "SIGSEGV"));
+	json_decref(o);
+	json_decref(event(f, "unload"));
+	json_decref(event(f, "load"));
+	json_decref(event(f, "loaded"));
+	o = event(f, "killed");
+	assert_true(strcmp(text(o, "status"), "CANCELLED") == 0 || strcmp(text(o, "status"), "MODEL_TIMEOUT") == 0);
+	json_decref(o);
+	json_decref(event(f, "unload"));
+	assert_int_equal(fgetc(f), EOF);
+
+	/* The operator empties it: what comes next is at its beginning. */
+	assert_int_equal(truncate(audit, 0), 0);
+	OK(pt2box_load_path(box, mlp, NULL, &m, &test_error));
+	pt2box_unload(m);
+	f = freopen(audit, "re", f);
+	assert_non_null(f);
+	json_decref(event(f, "load"));
+	fclose(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_crash, begin, end),
 		cmocka_unit_test_setup_teardown(test_given_up, begin, end),
+		cmocka_unit_test_setup_teardown(test_audit, begin_audited, end_audited),
 	};
 
 	if (test_programs_init() != 0)

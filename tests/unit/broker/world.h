@@ -205,6 +205,7 @@ static inline void world_begin(void)
 	w.b.config = (struct pb_config){.service = world_service, .embedded_fd = 0, .load_deadline_ms = 1000, .run_deadline_ms = 1000,
 					.memory_bytes = 1 << 30};
 	w.b.files_max = 1000;
+	w.b.audit_fd = -1;
 	assert_int_equal(pb_tenants_begin(&w.b, NULL), PT2BOX_OK);
 	w.b.epoll = epoll_create1(EPOLL_CLOEXEC);
 	w.b.listener.fd = w.b.signals.fd = w.b.parent.fd = -1;
