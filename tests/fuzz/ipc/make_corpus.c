@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "ipc/ops_call.h"
 #include "tests/unit/ipc/samples.h"
 
 static const char *folder;
@@ -88,6 +89,21 @@ static void put_lanes(void)
 	put("lane_reply", "bomb", "", 0, "\x98\0\0\0\0\0\xa0\x90\xdd\xff\xff\xff\xff", 13);
 }
 
+static void put_ops_call(void)
+{
+	static uint8_t buf[PB_OPS_SLOT_BYTES];
+	struct sample_lane s;
+	int64_t ints[] = {0, -1, 1ll << 40};
+	struct pb_ops_call c = {.node = 3, .n_ints = 3, .ints = ints, .request = &s.request};
+
+	sample_lane(&s);
+	put("ops_call", "some", "", 0, buf, pb_ops_encode_call(&c, buf, sizeof(buf)));
+	c.n_ints = 0;
+	s.request.n_inputs = 0;
+	put("ops_call", "none", "", 0, buf, pb_ops_encode_call(&c, buf, sizeof(buf)));
+	put("ops_call", "bomb", "", 0, "\x01\xdd\xff\xff\xff\xff", 6);
+}
+
 static void put_manifest(const char *name, const struct pb_manifest *m)
 {
 	struct pt2box_error err;
@@ -113,6 +129,7 @@ int main(int argc, char **argv)
 	folder = argv[1];
 	put_messages();
 	put_lanes();
+	put_ops_call();
 	put_nodes();
 	sample_manifest(&s);
 	put_manifest("some", &s.m);
