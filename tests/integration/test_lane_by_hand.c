@@ -266,6 +266,8 @@ static int end(void **state)
 	int left;
 
 	(void)state;
+	if (!canary.state)
+		return 1; /* set-up failed, and has said why */
 	test_canary_stop(&canary);
 	left = test_broker_stop(&broker);
 	test_remove_tree(broker.dir);

@@ -131,7 +131,9 @@ int test_canary_start(struct test_canary *c, const struct test_broker *b, const 
 	package = open(path, O_RDONLY | O_CLOEXEC);
 	c->checked = 0;
 	c->state = mmap(NULL, sizeof(*c->state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (!in || !want || package < 0 || c->state == MAP_FAILED)
+	if (c->state == MAP_FAILED)
+		c->state = NULL;
+	if (!in || !want || package < 0 || !c->state)
 		return -1;
 	c->pid = fork();
 	if (c->pid == 0)
@@ -182,6 +184,7 @@ void test_canary_stop(struct test_canary *c)
 		usleep(10000);
 	}
 	munmap(c->state, sizeof(*c->state));
+	c->state = NULL;
 	free(in);
 	free(want);
 	in = want = NULL;
