@@ -151,7 +151,10 @@ enum pt2box_status pt2box_run_start(struct pt2box_model *m, struct pt2box_tensor
 	r->run = run;
 	r->run.in = r->in;
 	/* Who waits already goes first. */
-	st = atomic_load(&a->queued) ? PT2BOX_NOT_FOUND : pb_run_begin(&r->run, false, err);
+	if (atomic_load(&a->queued) >= PT2BOX_QUEUED_RUNS_MAX)
+		st = pb_error_set(err, PT2BOX_LIMIT, "%d runs of this connection wait already", PT2BOX_QUEUED_RUNS_MAX);
+	else
+		st = atomic_load(&a->queued) ? PT2BOX_NOT_FOUND : pb_run_begin(&r->run, false, err);
 	if (st && st != PT2BOX_NOT_FOUND) {
 		run_free(r);
 		return st;

@@ -37,6 +37,7 @@ extern "C" {
 
 #define PT2BOX_VERSION "0.1.0"
 #define PT2BOX_MAX_DIMS 16
+#define PT2BOX_QUEUED_RUNS_MAX 4096 /* see pt2box_run_start() */
 
 /**
  * PT2BOX_STATUS_LIST() - every status: X(name, number, meaning)
@@ -421,7 +422,8 @@ PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_boxed_run(struct pt2box_model 
  * @in:  the tensors, not the array, are borrowed until pt2box_run_finish() has returned
  * @ret: pt2box_run_finish() frees it
  *
- * Any number may be started; those beyond the lane's slots wait their turn. A thread of the library takes the replies.
+ * Those beyond the lane's slots wait their turn, at most PT2BOX_QUEUED_RUNS_MAX of a connection: one more is LIMIT, at once. A
+ * thread of the library takes the replies. Each run has a descriptor until it is finished.
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_run_start(struct pt2box_model *m, struct pt2box_tensor *const *in,
 							    size_t n_in, const struct pt2box_run_options *opt,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/lib/broker.h"
@@ -260,6 +261,86 @@ static void test_given_up(void **state)
 	pt2box_unload(m);
 }
 
+/* ---- more than there is room for ---- */
+
+/* The worker hangs, so that nothing moves: what is over the limit is said at once, and what waits is not lost. */
+static void test_too_many_runs(void **state)
+{
+	enum { SLOTS = 16, MOST = PT2BOX_QUEUED_RUNS_MAX + SLOTS };
+	static struct pt2box_run *runs[MOST], *more;
+	struct pt2box_tensor *hangs, *in, *out[1] = {NULL};
+	struct rlimit files;
+	struct pt2box_model *m;
+	int n = 0, last;
+
+	(void)state;
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur < MOST + 100)
+		skip();
+	assert_int_equal(load_hostile("loop", 3, &m), PT2BOX_OK);
+	OK(pt2box_tensor_alloc(m, PT2BOX_FLOAT32, 1, (int64_t[]){16}, &hangs, &test_error));
+	OK(pt2box_tensor_alloc(m, PT2BOX_FLOAT32, 1, (int64_t[]){16}, &in, &test_error));
+	memset(pt2box_tensor_get_info(in)->data, 0, 16 * sizeof(float));
+	memset(pt2box_tensor_get_info(hangs)->data, 0, 16 * sizeof(float));
+	*(float *)pt2box_tensor_get_info(hangs)->data = MAGIC;
+	*(float *)pt2box_tensor_get_info(in)->data = 1;
+	OK(pt2box_run_start(m, &hangs, 1, NULL, &runs[n], &test_error));
+	for (n = 1; n < MOST; n++)
+		OK(pt2box_run_start(m, &in, 1, NULL, &runs[n], &test_error));
+	for (int i = 0; i < 3; i++)
+		REFUSED(pt2box_run_start(m, &in, 1, NULL, &more, &test_error), PT2BOX_LIMIT, "wait already");
+	pt2box_run_cancel(runs[0]);
+	assert_int_equal(pt2box_run_finish(runs[0], out, &test_error), PT2BOX_CANCELLED);
+	for (last = 1; last < n; last++) {
+		OK(pt2box_run_finish(runs[last], out, &test_error));
+		pt2box_tensor_free(out[0]);
+	}
+	OK(run(m, 1));
+	pt2box_tensor_free(hangs);
+	pt2box_tensor_free(in);
+	pt2box_unload(m);
+}
+
+static int begin_small(void **state)
+{
+	(void)state;
+	begin_with("tenant default { models = 2 workers = 3 runs_in_flight = 20 connections = 3 }\n");
+	return 0;
+}
+
+/* Loads, workers, sessions' runs, connections: each beyond its limit is refused at once, and is served when there is room. */
+static void test_too_much(void **state)
+{
+	struct pt2box_load_options opt = PT2BOX_LOAD_OPTIONS_INIT;
+	struct pt2box_model *m[3];
+	struct pt2box *more[3];
+	long began;
+
+	(void)state;
+	assert_int_equal(load_hostile("benign", 3, &m[0]), PT2BOX_OK);
+	OK(run(m[0], 1));
+	began = test_now_ms();
+	opt.runners = 3;
+	REFUSED(pt2box_load_path(box, TEST_FIXTURES "/mlp/model.pt2", &opt, &m[1], &test_error), PT2BOX_LIMIT, "workers");
+	opt.runners = 1;
+	OK(pt2box_load_path(box, TEST_FIXTURES "/mlp/model.pt2", &opt, &m[1], &test_error));
+	for (int i = 0; i < 50; i++)
+		REFUSED(pt2box_load_path(box, TEST_FIXTURES "/mlp/model.pt2", &opt, &m[2], &test_error), PT2BOX_LIMIT, "models");
+	OK(pt2box_open(broker.socket, &more[0], &test_error));
+	OK(pt2box_open(broker.socket, &more[1], &test_error));
+	assert_true(pt2box_open(broker.socket, &more[2], &test_error) != PT2BOX_OK);
+	assert_in_range(test_now_ms() - began, 0, 20000);
+	pt2box_close(more[0]);
+	pt2box_close(more[1]);
+	OK(run(m[0], 1));
+	pt2box_unload(m[0]);
+	OK(pt2box_load_path(box, TEST_FIXTURES "/mlp/model.pt2", &opt, &m[2], &test_error));
+	pt2box_unload(m[1]);
+	pt2box_unload(m[2]);
+}
+
 /* ---- the audit log ---- */
 
 static char audit[64];
@@ -388,6 +469,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_crash, begin, end),
 		cmocka_unit_test_setup_teardown(test_given_up, begin, end),
+		cmocka_unit_test_setup_teardown(test_too_many_runs, begin, end),
+		cmocka_unit_test_setup_teardown(test_too_much, begin_small, end),
 		cmocka_unit_test_setup_teardown(test_audit, begin_audited, end_audited),
 	};
 
