@@ -120,10 +120,10 @@ static int fill_geometry(struct pb_conv *c, const struct pb_convolution *a)
 		c->pad[i] = real ? param(p->padding, p->n_padding, d, 0) : 0;
 		c->dilation[i] = real ? param(p->dilation, p->n_dilation, d, 1) : 1;
 		if (c->stride[i] <= 0 || c->dilation[i] <= 0 || c->pad[i] < 0 || c->kernel[i] <= 0)
-			return pb_rt_fail("%s: stride, dilation and kernel size must be "
-					  "positive and padding "
-					  "not negative",
-					  a->op);
+			return pb_rt_fail("%s: stride, dilation and kernel size must be positive and padding not negative, "
+					  "but got stride %lld, dilation %lld, kernel size %lld, padding %lld",
+					  a->op, (long long)c->stride[i], (long long)c->dilation[i], (long long)c->kernel[i],
+					  (long long)c->pad[i]);
 		span = c->dilation[i] * (c->kernel[i] - 1) + 1;
 		if (p->transposed)
 			c->out[i] = (c->in[i] - 1) * c->stride[i] - 2 * c->pad[i] + span + op;

@@ -148,7 +148,7 @@ static int check(const struct pb_rt_tensor *x1, const struct pb_rt_tensor *x2, d
 		return pb_rt_fail("cdist only supports at least 2D tensors, got %s and %s",
 				  PB_SHAPE(x1), PB_SHAPE(x2));
 	if (x1->sizes[x1->ndim - 1] != x2->sizes[x2->ndim - 1])
-		return pb_rt_fail("X1 and X2 must have the same number of columns. X1: %lld X2: "
+		return pb_rt_fail("cdist: X1 and X2 must have the same number of columns. X1: %lld X2: "
 				  "%lld",
 				  (long long)x1->sizes[x1->ndim - 1],
 				  (long long)x2->sizes[x2->ndim - 1]);

@@ -143,11 +143,11 @@ static int check_shapes(const struct pb_rt_tensor *self, int dim, const struct p
 	if (index->numel == 0)
 		return 0;
 	if ((index->ndim ? index->ndim : 1) != (self->ndim ? self->ndim : 1))
-		return pb_rt_fail(
-			"Index tensor must have the same number of dimensions as self tensor");
+		return pb_rt_fail("Index tensor must have the same number of dimensions as self tensor, but they are %s and %s",
+				  PB_SHAPE(index), PB_SHAPE(self));
 	if (src && (index->ndim ? index->ndim : 1) != (src->ndim ? src->ndim : 1))
-		return pb_rt_fail(
-			"Index tensor must have the same number of dimensions as src tensor");
+		return pb_rt_fail("Index tensor must have the same number of dimensions as src tensor, but they are %s and %s",
+				  PB_SHAPE(index), PB_SHAPE(src));
 	for (int d = 0; d < index->ndim; d++) {
 		if (src && (index->sizes[d] > src->sizes[d] ||
 			    (d != dim && index->sizes[d] > self->sizes[d])))
