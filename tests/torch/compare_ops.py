@@ -23,6 +23,8 @@ REAL = INTS + FLOATS + [torch.bool]
 COMPLEX = [torch.complex64, torch.complex128]
 R = random.Random(20131)
 GEN = torch.Generator().manual_seed(20131)
+# Weights of 8 bits: without VNNI oneDNN adds two products in 16 bits, saturating. Here they are always exact.
+MOST = 128 if torch.cpu._is_vnni_supported() else 64
 
 
 def shape(max_dims=4, max_size=5, min_dims=0, empty=0.05):
@@ -559,7 +561,7 @@ def quantised(p):
 
     k, n = R.choice([1, 3, 16, 37, 64, 600]), R.choice([1, 5, 16, 33, 64, 100])
     lead = shape(max_dims=3, min_dims=1, max_size=5, empty=0)
-    w = torch.ops.onednn.qlinear_prepack(torch.randint(-128, 128, (n, k), dtype=torch.int8, generator=GEN), None)
+    w = torch.ops.onednn.qlinear_prepack(torch.randint(-MOST, MOST, (n, k), dtype=torch.int8, generator=GEN), None)
     ws, wz = weights(n)
     b = maybe(torch.randn(n, generator=GEN))
     x = ints(*lead, k)
@@ -583,7 +585,7 @@ def quantised(p):
     pad, stride, dilation = [R.randint(0, 1)] * nd, [R.randint(1, 2)] * nd, [R.randint(1, 2)] * nd
     x = ints(R.randint(1, 2), g * c, *[R.randint(5, 9) for _ in range(nd)])
     ws, wz = weights(g * o)
-    w = torch.randint(-128, 128, (g * o, c, *kernel), dtype=torch.int8, generator=GEN)
+    w = torch.randint(-MOST, MOST, (g * o, c, *kernel), dtype=torch.int8, generator=GEN)
     w = torch.ops.onednn.qconv_prepack(w, ws, float(x_scale), int(x_zp), stride, pad, dilation, g, list(x.shape))
     b = maybe(torch.randn(g * o, generator=GEN))
     conv = (x, x_scale, x_zp, w, ws, wz)
@@ -786,10 +788,18 @@ def main():
             continue
         R.seed(family.__name__)
         GEN.manual_seed(1)
-        start, before = time.time(), p.calls
+        start, before, refused = time.time(), p.calls, {}
         for _ in range(a.n):
-            family(p)
+            try:
+                family(p)
+            except RuntimeError as e:  # PyTorch prepares arguments itself, and cannot on every CPU (bfloat16 in oneDNN)
+                why = str(e).split("\n")[0]
+                refused[why] = refused.get(why, 0) + 1
         print(f"{family.__name__}: {p.calls - before} calls, {time.time() - start:.1f} s")
+        for why, n in refused.items():
+            print(f"    {n} draws left out, PyTorch says: {why}")
+        if sum(refused.values()) > a.n // 2:
+            p.fail(family.__name__, "PyTorch refuses most of what is drawn")
     return p.report(a.v)
 
 
