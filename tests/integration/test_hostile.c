@@ -510,13 +510,13 @@ static void test_lies(void **state)
 
 /* ---- killed by the memory cgroup ---- */
 
-static char newest_group[600];
+static char newest_group[600], our_groups[40];
 static long newest_id;
 
 /* The group of the process that was started last: groups have the numbers of the starts. */
 static int find_newest(const char *path, const struct stat *sb, int type, struct FTW *at)
 {
-	long id = type == FTW_D && strstr(path, "/memory/") && strstr(path, "/pt2box-") ? strtol(path + at->base, NULL, 10) : 0;
+	long id = type == FTW_D && strstr(path, "/memory/") && strstr(path, our_groups) ? strtol(path + at->base, NULL, 10) : 0;
 
 	(void)sb;
 	if (id > newest_id) {
@@ -533,6 +533,7 @@ static bool limit_newest(const char *bytes)
 	int fd;
 
 	newest_id = 0;
+	test_broker_group_name(&world.broker, our_groups); /* others may run beside */
 	nftw("/sys/fs/cgroup", find_newest, 16, FTW_PHYS);
 	snprintf(path, sizeof(path), "%s/memory.limit_in_bytes", newest_group);
 	fd = newest_id ? open(path, O_WRONLY | O_CLOEXEC) : -1;

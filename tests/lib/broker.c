@@ -169,12 +169,15 @@ static int count_below_group(const char *path, const struct stat *sb, int type, 
 	return FTW_CONTINUE;
 }
 
+void test_broker_group_name(const struct test_broker *b, char ret[40])
+{
+	snprintf(ret, 40, "/pt2box-%d/", child_of(b->pid));
+}
+
 void test_broker_resources(const struct test_broker *b, struct test_resources *ret)
 {
-	pid_t spawner = child_of(b->pid);
-
 	n_groups = 0;
-	snprintf(below_group, sizeof(below_group), "/pt2box-%d/", spawner);
+	test_broker_group_name(b, below_group);
 	nftw("/sys/fs/cgroup", count_below_group, 16, FTW_PHYS | FTW_ACTIONRETVAL);
 	*ret = (struct test_resources){.fds = test_broker_fds(b),
 				       .processes = count_below(b->pid),

@@ -38,6 +38,8 @@ struct test_resources {
 	int groups;    /* control groups */
 	int shm;       /* names in /dev/shm that are ours */
 };
+/* "/pt2box-NUMBER/": what the paths of all its control groups have in them. */
+void test_broker_group_name(const struct test_broker *b, char ret[40]);
 void test_broker_resources(const struct test_broker *b, struct test_resources *ret);
 /* Wait up to @ms until there is no more of anything than @base; NULL, or what is more. */
 const char *test_broker_back_to(const struct test_broker *b, const struct test_resources *base, long ms);
