@@ -164,7 +164,9 @@ PT2BOX_API void pt2box_close(struct pt2box *c);
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_doctor(struct pt2box *c, char **ret_json, struct pt2box_error *err);
 /**
  * pt2box_ps() - models, workers, lanes and memory of this tenant, as JSON; what it holds and may hold under "tenants". An
- * operator (root, the broker's user, a tenant that the configuration says is one) sees those of all. pt2box_free_text().
+ * operator (root, the broker's user, a tenant that the configuration says is one) sees those of all. Each model has "health"
+ * (healthy, degraded, quarantined), "cause" (null, or status, signal, age_ms and text of the last death), "deaths" by status and
+ * "runs". pt2box_free_text().
  */
 PT2BOX_API PT2BOX_CHECK enum pt2box_status pt2box_ps(struct pt2box *c, char **ret_json, struct pt2box_error *err);
 PT2BOX_API void pt2box_free_text(char *text);

@@ -132,7 +132,7 @@ def doctor(*, socket: str | os.PathLike | None = None) -> dict:
 
 
 def ps(*, socket: str | os.PathLike | None = None) -> dict:
-    """Models, workers and memory."""
+    """Models, their health and last cause of death, workers and memory."""
     return _ask(socket, Connection.ps)
 
 

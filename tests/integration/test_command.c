@@ -489,11 +489,11 @@ static json_t *parsed(void)
 
 static void help(void **state)
 {
-	static const char *const verbs[] = {"run", "inspect", "bench", "serve", "doctor", "ps"};
+	static const char *const verbs[] = {"run", "inspect", "bench", "serve", "doctor", "ps", "top", "metrics"};
 
 	(void)state;
 	assert_ok(RUN("--help"));
-	for (size_t i = 0; i < 6; i++)
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		assert_non_null(strstr(out, verbs[i]));
 	assert_non_null(strstr(out, "20 PKG_REJECTED"));
 	assert_ok(RUN("--version"));
