@@ -208,7 +208,7 @@ class Soak:
             if p.poll() is not None:
                 del self.clients[p]
                 self.said_so_far.pop(p, None)
-                if p.returncode not in (-signal.SIGKILL, -signal.SIGSEGV, 0):
+                if p.returncode not in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGTERM, 0):
                     self.failed = "a client: " + p.stderr.read().decode()
                 p.stdout.close()
                 p.stderr.close()
@@ -230,10 +230,15 @@ class Soak:
         except OSError:
             pass
 
+    def groups(self):
+        """Control groups of this broker's spawner."""
+        spawners = {"pt2box-%d" % p for p, n in below(self.broker.pid) if n.startswith("pt2boxd")}
+        return sum(len(folders) for at, folders, _ in os.walk("/sys/fs/cgroup") if spawners & set(at.split("/")))
+
     def state(self):
         return {"descriptors": len(os.listdir("/proc/%d/fd" % self.broker.pid)), "processes": len(below(self.broker.pid)),
                 "rss_kb": rss_kb(self.broker.pid), "shm": sorted(os.listdir("/dev/shm")),
-                "cgroups": len([d for d in glob.glob("/sys/fs/cgroup/**/pt2box*/*", recursive=True) if os.path.isdir(d)])}
+                "cgroups": self.groups()}
 
     def quiet(self):
         """The state once everything that was asked for has ended."""
