@@ -189,7 +189,6 @@ BELOW_intake := testlib check intake confine ipc
 BELOW_broker := testlib check broker confine ipc
 BELOW_proxy := testlib check runtime proxy torch intake client confine ipc
 BELOW_worker := testlib check worker torch client intake confine ipc
-BELOW_intake := testlib check intake confine ipc
 units = $(patsubst %,$(B)/units/%.a,$(or $(BELOW_$(firstword $(subst /, ,$(1)))),$(ALL_UNITS)))
 grouped = $(filter %.o,$(1)) -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group
 
@@ -402,6 +401,6 @@ clean: ## remove build/
 	rm -rf build compile_commands.json
 help: ## this list
 	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | sort | expand -t 22
-	@echo "Options: dev=1 (warnings are errors), san=address,undefined, prefix=DIR, DESTDIR=DIR, -jN"
+	@echo "Options: dev=1 (warnings are errors), san=address,undefined, prefix=DIR, DESTDIR=DIR, T=MINUTES (soak), FUZZ_SECONDS=N, BENCH_ARGS=..., PYTHON=..., TESTS=word, -jN"
 
 -include $(shell find $(B) \( -path build/san -o -path build/fuzz -o -path build/lint \) ! -path '$(B)' -prune -o -name '*.d' -print 2>/dev/null)

@@ -509,8 +509,9 @@ bool pb_ops_spawn_failed(struct pb_broker *b, const struct pb_msg_spawn_failed *
 uint64_t pb_ops_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now);
 
 /* ---- ops_host.c ---- */
-/* The ops process @wants another host for its file. UNSUPPORTED, with the reason: this machine has none. */
-PB_CHECK pb_status pb_ops_host_for(const struct pb_config *c, const char *wants, struct pt2box_error *err);
+/* The ops process @wants another host for its file. UNSUPPORTED, with the reason: this machine has none; DENIED: not for @t. */
+PB_CHECK pb_status pb_ops_host_for(const struct pb_config *c, const struct pb_tenant *t, const char *wants,
+				   struct pt2box_error *err);
 
 /* ---- memory.c ---- */
 /* Seal what intake has written to *@fd_take; the memory has one reference, the caller's. @t NULL: it is public. */
@@ -584,7 +585,7 @@ PB_CHECK pb_status pb_repo_find(struct pb_broker *b, const struct pb_tenant *t, 
 /* What the configuration says of a model, into the options of a load. */
 PB_CHECK pb_status pb_repo_apply(const struct pb_repo_model *r, struct pb_msg_load *m, struct pt2box_error *err);
 /* Its code and constants are for all tenants. */
-bool pb_repo_is_public(const struct pb_model_rec *m);
+bool pb_repo_keeps(const struct pb_model_rec *m);
 /* Its memory is there: keep it for later loads, if it is public and none is kept. */
 void pb_repo_keep(struct pb_model_rec *m);
 /* It is kept: the model has the manifest. */

@@ -51,10 +51,10 @@ static uint64_t file_bytes(int fd)
 	return fd >= 0 && fstat(fd, &sb) == 0 && sb.st_size > 0 ? (uint64_t)sb.st_size : 0;
 }
 
-/* Memory that intake may make. Descriptions are small, and public memory is nobody's. */
+/* Memory that intake may make. Descriptions are small, and what is kept for everybody is nobody's. */
 static pb_status reserve(struct pb_model_rec *m, struct pt2box_error *err)
 {
-	if (m->inspect_only || pb_repo_is_public(m) || m->reserved)
+	if (m->inspect_only || pb_repo_keeps(m) || m->reserved)
 		return PT2BOX_OK;
 	return pb_tenant_reserve(m->tenant, file_bytes(m->package_fd) + file_bytes(m->constants_fd),
 				 PB_PACKAGE_BYTES_MAX, &m->reserved, err);
@@ -83,11 +83,11 @@ uint64_t pb_load_tick(struct pb_broker *b, struct pb_model_rec *m, uint64_t now)
 {
 	struct pt2box_error e = {.status = PT2BOX_OK};
 
-	if (now >= m->deadline_ns && start_in_turn(b, m, &e)) {
+	if (now < m->deadline_ns)
+		return m->deadline_ns;
+	if (start_in_turn(b, m, &e))
 		pb_model_load_failed(b, m, &e);
-		return UINT64_MAX;
-	}
-	return m->state == PB_M_WAIT_TURN ? m->deadline_ns : UINT64_MAX;
+	return now + ASK_AGAIN_NS; /* @m may be gone, one that started too: it was only to be kept */
 }
 
 /* The backend; and the plugin's part in it. One that nobody calls is not looked at. */
@@ -143,7 +143,7 @@ static void note_why_fixed(struct pb_model_rec *m, const struct pb_manifest *mf)
 static pb_status take_memory(struct pb_broker *b, struct pb_model_rec *m, const struct pb_manifest *mf,
 			     const char *result_text, struct pt2box_error *err)
 {
-	struct pb_tenant *owner = pb_repo_is_public(m) ? NULL : m->tenant;
+	struct pb_tenant *owner = pb_repo_keeps(m) ? NULL : m->tenant;
 	struct pb_memory *constants = NULL;
 	pb_status st = pb_memory_new(b, owner, PB_MEM_CODE, &m->out_model, &m->code, err);
 

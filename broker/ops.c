@@ -183,7 +183,7 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m)
 {
 	struct pb_ops_rec *o = m->ops;
 
-	if (o->ready)
+	if (o->ready || o->fail_status || o->other_host) /* it has said that it is of no use: its end is awaited */
 		return;
 	o->ready = true;
 	o->deadline_ns = UINT64_MAX;
@@ -199,14 +199,15 @@ static void became_ready(struct pb_broker *b, struct pb_model_rec *m)
 }
 
 /* Its last words, or it asks for another host: once, and the next process is started with that. */
-static void ops_failed(struct pb_broker *b, struct pb_ops_rec *o, const struct pb_msg_ops_failed *f)
+static void ops_failed(struct pb_broker *b, const struct pb_model_rec *m, const struct pb_msg_ops_failed *f)
 {
+	struct pb_ops_rec *o = m->ops;
 	struct pt2box_error e;
 
 	if (o->ready || o->fail_status || o->other_host)
 		return;
 	if (f->wants[0] && strcmp(o->host, "plugin") == 0) {
-		if (pb_ops_host_for(&b->config, f->wants, &e) == PT2BOX_OK) {
+		if (pb_ops_host_for(&b->config, m->tenant, f->wants, &e) == PT2BOX_OK) {
 			snprintf(o->host, sizeof(o->host), "%s", f->wants);
 			o->other_host = true;
 			return;
@@ -238,7 +239,7 @@ static void message(struct pb_broker *b, struct pb_source *s, uint32_t events)
 	if (b->rx.row->id == PB_MSG_ops_ready)
 		became_ready(b, m);
 	else if (b->rx.row->id == PB_MSG_ops_failed)
-		ops_failed(b, o, &b->rx.msg.ops_failed);
+		ops_failed(b, m, &b->rx.msg.ops_failed);
 }
 
 pb_status pb_ops_start(struct pb_broker *b, struct pb_model_rec *m, struct pt2box_error *err)

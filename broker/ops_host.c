@@ -18,9 +18,12 @@ static const char *lacks(const struct pb_config *c, const char *host)
 	return "there is no such host";
 }
 
-pb_status pb_ops_host_for(const struct pb_config *c, const char *wants, struct pt2box_error *err)
+pb_status pb_ops_host_for(const struct pb_config *c, const struct pb_tenant *t, const char *wants, struct pt2box_error *err)
 {
 	const char *why = lacks(c, wants);
+
+	if (strcmp(wants, "torch") == 0 && !(t->conf->backends & PB_BACKEND_TORCH))
+		return pb_error_set(err, PT2BOX_DENIED, "the operators' library needs PyTorch, which this tenant may not use");
 
 	if (!why)
 		return PT2BOX_OK;

@@ -113,21 +113,22 @@ pb_status pb_repo_apply(const struct pb_repo_model *r, struct pb_msg_load *m, st
 
 /* ---- what is kept ---- */
 
-bool pb_repo_is_public(const struct pb_model_rec *m)
+bool pb_repo_keeps(const struct pb_model_rec *m)
 {
-	/* Constants that a client brings are its own, and so is what is made of them. */
-	return m->repo && m->repo->conf->is_public && !m->opt.constants;
+	/*
+	 * Constants that a client brings are its own, and so is what is made of them. Its name inside the package is part of
+	 * what is kept: another one is its tenant's.
+	 */
+	return m->repo && m->repo->conf->is_public && !m->opt.constants &&
+	       (m->repo->conf->model || strcmp(m->opt.model, "model") == 0);
 }
 
 void pb_repo_keep(struct pb_model_rec *m)
 {
 	struct pb_repo_model *r = m->repo;
 
-	/* Its name inside the package is part of what it is. */
-	if (!pb_repo_is_public(m) || r->code || (!r->conf->model && strcmp(m->opt.model, "model") != 0))
-		return;
-	r->manifest_fd = fcntl(m->out_manifest, F_DUPFD_CLOEXEC, 3);
-	if (r->manifest_fd < 0)
+	/* A description of its own for everybody: tenants see no offset or flag of each other's. */
+	if (!pb_repo_keeps(m) || r->code || pb_fd_readonly(m->out_manifest, &r->manifest_fd, NULL))
 		return;
 	r->code = pb_memory_ref(m->code);
 	if (m->active.memory && m->active.memory != m->code)
@@ -138,10 +139,7 @@ bool pb_repo_take(struct pb_model_rec *m)
 {
 	const struct pb_repo_model *r = m->repo;
 
-	if (!pb_repo_is_public(m) || !r->code || (!r->conf->model && strcmp(m->opt.model, "model") != 0))
-		return false;
-	m->out_manifest = fcntl(r->manifest_fd, F_DUPFD_CLOEXEC, 3);
-	return m->out_manifest >= 0;
+	return pb_repo_keeps(m) && r->code && pb_fd_readonly(r->manifest_fd, &m->out_manifest, NULL) == PT2BOX_OK;
 }
 
 /* ---- preload ---- */

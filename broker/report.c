@@ -488,9 +488,12 @@ void pb_report_ps(struct pb_broker *b, struct pb_client *c, uint64_t request)
 		return;
 	b->next_report++;
 	fputs("{\"broker\":{", f);
-	broker_json(f, b);
+	/* What others do shows in the broker's own numbers. */
+	if (all)
+		broker_json(f, b);
 	fputs("},\"spawner\":{", f);
-	process_json(f, b->spawner_pid);
+	if (all)
+		process_json(f, b->spawner_pid);
 	fputs("},\"models\":[", f);
 	/* A tenant sees its own models, through whichever connection they were loaded; an operator everybody's. */
 	for (struct pb_client *o = b->clients; o; o = o->next)

@@ -63,16 +63,6 @@ pb_status pb_tenants_begin(struct pb_broker *b, struct pt2box_error *err)
 	return PT2BOX_OK;
 }
 
-void pb_tenants_end(struct pb_broker *b)
-{
-	while (b->tenants) {
-		struct pb_tenant *t = b->tenants;
-
-		b->tenants = t->next;
-		free(t);
-	}
-}
-
 /* Those of the process, as they were when it connected. */
 static size_t groups_of(int sock, uint32_t gid, uint32_t ret[GROUPS_MAX])
 {

@@ -28,7 +28,6 @@ struct pb_tenant {
 
 /* Those that have names, from the configuration; *ret of the others are made as their users come. */
 PB_CHECK pb_status pb_tenants_begin(struct pb_broker *b, struct pt2box_error *err);
-void pb_tenants_end(struct pb_broker *b);
 /*
  * Whose the peer of @sock is: a uid that a tenant names, else a group of the process, else a stranger's. DENIED: nobody's.
  * The reference is the caller's.

@@ -374,7 +374,8 @@ static const struct tag_row *find_tag(uint64_t tag)
 static bool was_taken(const struct pb_elf_image *im, uint64_t tag)
 {
 	return im->stage == PB_ELF_PATCHED && (tag == TAKEN(DT_INIT) || tag == TAKEN(DT_INIT_ARRAY) ||
-					       tag == TAKEN(DT_INIT_ARRAYSZ) || tag == TAKEN(DT_NEEDED));
+					       tag == TAKEN(DT_INIT_ARRAYSZ) || tag == TAKEN(DT_NEEDED) ||
+					       tag == TAKEN(DT_RPATH) || tag == TAKEN(DT_RUNPATH) || tag == TAKEN(DT_SONAME));
 }
 
 static bool add_tag(struct pb_elf_image *im, const Elf64_Dyn *d)

@@ -194,7 +194,8 @@ PT2BOX_API void pt2box_free_text(char *text);
  *                    (python/pt2box/ops.py); -1: none. A regular file or memfd, borrowed. It runs in a process of its own, confined as the
  *                    model is; a run whose call fails there ends with OP_CRASHED or OP_TIMEOUT and can be repeated
  * @isolate:          PT2BOX_ISOLATE_REQUEST: every run is served by a fresh fork of the loaded model, which ends with it,
- *                    so that nothing the model keeps, buffers that it mutates included, is seen by another run. Costs a
+ *                    so that nothing the model keeps, buffers that it mutates included, is seen by another run; a package that
+ *                    takes its worker over can serve a second one before the broker, which looks every 20 ms, ends it. Costs a
  *                    fork a run, some 0.5 ms, hidden behind other runs where there are several runners. No sessions
  */
 struct pt2box_load_options {
@@ -399,7 +400,8 @@ struct pt2box_run_options {
  *           which and where. After a run that wrote it, input and views hold the same
  *
  * Return: PT2BOX_OK; BAD_TENSOR before the model sees anything; MODEL_KILLED, MODEL_CRASHED, MODEL_EXITED,
- * MODEL_TIMEOUT, MODEL_OOM: the worker is replaced and the model can be called again; MODEL_ERROR with its message;
+ * MODEL_TIMEOUT, MODEL_OOM, MODEL_PROTOCOL: the worker is replaced and the model can be called again; OP_CRASHED, OP_TIMEOUT,
+ * OP_DENIED: of an operator that the ops process runs, the worker lives on; STATE_LOST; MODEL_ERROR with its message;
  * LIMIT; CANCELLED; BROKER_LOST.
  * Source: AOTIModelPackageLoader::run, torch 2.13.0.
  */

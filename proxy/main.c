@@ -127,8 +127,14 @@ static pb_status gate(struct ops *o, bool torch, const char **ret_wants, struct 
 	*ret_wants = torch ? "" : pb_ops_wants(file, (uint64_t)sb.st_size);
 	st = **ret_wants ? pb_error_set(err, PT2BOX_UNSUPPORTED, "not a plugin: the host \"%s\" may run it", *ret_wants) :
 			   pb_elf_gate(file, (uint64_t)sb.st_size, torch ? PB_ELF_EXTENSION : PB_ELF_PACKAGED, &facts, err);
-	if (!st)
+	if (!st) {
+		/* What is linked is what was checked: as for a model, the result is looked at once more. */
+		struct pb_elf_facts after = PB_ELF_FACTS_INIT;
+
 		pb_elf_patch(file, (uint64_t)sb.st_size);
+		st = pb_elf_gate(file, (uint64_t)sb.st_size, PB_ELF_PATCHED, &after, err);
+		pb_elf_facts_deinit(&after);
+	}
 	o->init_addr = facts.init_addr;
 	o->init_array_addr = facts.init_array_addr;
 	o->init_array_count = facts.init_array_count;

@@ -198,6 +198,8 @@ static pb_status check(enum cmd_verb v, const struct cmd_options *o, struct pt2b
 		return bad_usage(v, "no package is named", "", err);
 	if (o->isolate && strcmp(o->isolate, "request") != 0 && strcmp(o->isolate, "none") != 0)
 		return bad_usage(v, "--isolate takes request or none, not ", o->isolate, err);
+	if (v == CMD_INSPECT && strncmp(o->package, CMD_REPO, strlen(CMD_REPO)) == 0)
+		return bad_usage(v, "a model by name cannot be inspected", "", err);
 	if (o->package && strncmp(o->package, CMD_REPO, strlen(CMD_REPO)) == 0 && !o->socket)
 		return bad_usage(v, "a model by name is a running broker's: --socket S", "", err);
 	if (o->single_threaded && o->runners > 1)
@@ -284,6 +286,10 @@ void cmd_verb_help(FILE *f, enum cmd_verb v)
 	for (size_t i = 0; i < N(rows); i++)
 		if (rows[i].verbs & 1u << v && v != CMD_SERVE)
 			print_option(f, &rows[i]);
+	if (LOADING & 1u << v)
+		fputs("\nPACKAGE is a file, or " CMD_REPO "NAME, a model that the broker of --socket offers.\n", f);
+	if (v == CMD_BATCH)
+		fputs("exit status: 0 all done, 3 some in quarantine, 1 not all were tried; others: nothing was begun\n", f);
 }
 
 void cmd_help(FILE *f)

@@ -15,7 +15,7 @@ Stricter than PyTorch, where it reads or writes out of bounds, or computes with 
    are refused where the package does not describe its constants
  - a run with constants missing altogether (package without weights, nothing loaded) is an error, not a crash
  - packages without a .so (C++ only) are refused; PyTorch compiles them with flags that stand in the package
- - packages that need an operator that is not in the runtime are refused when they are loaded
+ - packages that need an operator which neither the native runtime nor an installed PyTorch has are refused when they are loaded
  - a directory in place of a file is refused
 Different from PyTorch:
  - inputs and constants in other strides than compiled for are right (PyTorch reads them as if they had the compiled ones);

@@ -339,7 +339,8 @@ static PyObject *get_closed(PyObject *self, void *unused)
 static PyMethodDef methods[] = {
 	{"run", WITH_KEYWORDS(model_run),
 	 "run(inputs, *, deadline=None, retries=None, outputs=None, seed=None) -> list\n\nFlat tensors in "
-	 "and out."},
+	 "and out. seed: draw what PyTorch draws after torch.manual_seed(seed); None: no two runs draw the same. retries: how "
+	 "often to run again after its worker died."},
 	{"boxed_run", WITH_KEYWORDS(model_boxed_run), NULL},
 	{"_start", WITH_KEYWORDS(model_start), NULL},
 	{"_start_flat", model_start_flat, METH_O, NULL},

@@ -3,7 +3,7 @@
 """`make soak T=MINUTES`: one broker, several users, all kinds of packages, and everything but the broker killed at random.
 
 Clients (one process each; as root of two users, where the tree can be read by others) load fixtures, run them and compare every output with what PyTorch
-computed, change constants, keep sessions, load hostile packages. The driver kills workers, templates, wardens, intakes and clients by
+computed, change constants, load hostile packages. The driver kills workers, templates, wardens, intakes and clients by
 SIGKILL or SIGSEGV. What may fail is a run or a load, with a status that tells of a death; a wrong value, another status, or a
 client that hangs ends the soak. At the end the broker's descriptors, memory and processes, /dev/shm and the broker's control groups
 must be what they were before. One line a minute; the seed is printed, and --seed repeats the choices.
@@ -289,6 +289,8 @@ class Soak:
         before = self.quiet()
         if not self.failed:
             self.serve(minutes * 60, True)
+        if not self.failed and not (self.counts["runs"] and self.counts["attacks"] and any(k.startswith("killed") for k in self.counts)):
+            self.failed = "nothing was tested"
         after = self.quiet() if self.broker.poll() is None else {}
         if not self.failed:
             print("soak: " + self.said())
