@@ -17,23 +17,47 @@ static const char *const below_prefix[] = {
 	"lib/python3*/dist-packages/torch/lib", "local/lib/python3*/dist-packages/torch/lib",
 };
 
-bool pb_place_is_roots(const char *path, char text[400])
+static bool is_roots(const char *path, char text[400], int links);
+
+/* Where the link @part leads. */
+static bool target_is_roots(const char *part, char text[400], int links)
 {
-	char part[PATH_MAX];
-	struct stat sb;
+	char target[PATH_MAX], whole[2 * PATH_MAX];
+	ssize_t n = readlink(part, target, sizeof(target) - 1);
+
+	if (n <= 0 || links <= 0)
+		return false;
+	target[n] = '\0';
+	if (target[0] == '/')
+		return is_roots(target, text, links - 1);
+	snprintf(whole, sizeof(whole), "%.*s/%s", (int)(strrchr(part, '/') - part), part, target);
+	return is_roots(whole, text, links - 1);
+}
+
+/* Each folder on the way, and on the way of each link: whoever may change one of them chooses what is found in the end. */
+static bool is_roots(const char *path, char text[400], int links)
+{
+	char part[2 * PATH_MAX];
+	struct stat sb, link;
 
 	for (size_t n = strlen(path); n > 0; n--) {
 		if (path[n] != '\0' && path[n] != '/')
 			continue;
 		snprintf(part, sizeof(part), "%.*s", (int)n, path);
 		/* In a folder like /tmp, others cannot replace what is not theirs. */
-		if (stat(part, &sb) == 0 && sb.st_uid == 0 &&
-		    (!(sb.st_mode & (S_IWGRP | S_IWOTH)) || (S_ISDIR(sb.st_mode) && sb.st_mode & S_ISVTX)))
+		if (stat(part, &sb) == 0 && lstat(part, &link) == 0 && sb.st_uid == 0 && link.st_uid == 0 &&
+		    (!(sb.st_mode & (S_IWGRP | S_IWOTH)) || (S_ISDIR(sb.st_mode) && sb.st_mode & S_ISVTX)) &&
+		    (!S_ISLNK(link.st_mode) || target_is_roots(part, text, links)))
 			continue;
 		snprintf(text, 400, "%.200s is not used: root would run what others than root may change (%.120s)", path, part);
 		return false;
 	}
 	return true;
+}
+
+bool pb_place_is_roots(const char *path, char text[400])
+{
+	return is_roots(path, text, 40);
 }
 
 /* The text between quotes after __version__ in the package's version.py. */

@@ -174,11 +174,38 @@ static void test_whose(void **state)
 	assert_false(pb_torch_find(&p));
 }
 
+/* A link on the way that another user may turn elsewhere, to a file or to a folder. */
+static void test_links(void **state)
+{
+	char text[400];
+
+	(void)state;
+	if (geteuid() != 0)
+		return;
+	put("real/bin/program", "", 0755);
+	put("theirs/nothing", "", 0644);
+	put("start/nothing", "", 0644);
+	assert_int_equal(0, symlink("../real/bin/program", in("start/straight")));
+	assert_int_equal(0, symlink(in("real/bin/program"), in("theirs/hop")));
+	assert_int_equal(0, symlink(in("real"), in("theirs/folder")));
+	assert_int_equal(0, symlink(in("theirs/hop"), in("start/through")));
+	assert_int_equal(0, symlink(in("theirs/folder"), in("start/below")));
+	assert_int_equal(0, symlink("loop", in("start/loop")));
+	assert_true(pb_place_is_roots(in("start/straight"), text));
+	assert_true(pb_place_is_roots(in("start/through"), text));
+	assert_true(pb_place_is_roots(in("start/below/bin/program"), text));
+	assert_int_equal(0, chown(in("theirs"), 1000, 1000));
+	assert_true(pb_place_is_roots(in("start/straight"), text));
+	assert_false(pb_place_is_roots(in("start/through"), text));
+	assert_false(pb_place_is_roots(in("start/below/bin/program"), text));
+	assert_false(pb_place_is_roots(in("start/loop"), text));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	const struct CMUnitTest tests[] = {TEST(test_nowhere), TEST(test_named), TEST(test_search), TEST(test_odd_files),
-					   TEST(test_whose)};
+					   TEST(test_whose), TEST(test_links)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
