@@ -267,7 +267,7 @@ static void put_verdict(FILE *f, uint32_t v)
 /* What most numbers get, then a line with the calls for every other answer, in order of the numbers. */
 static void put_table(FILE *f, const struct pb_policy *p, enum way way)
 {
-	uint32_t verdict[VERDICTS_MAX];
+	uint32_t verdict[VERDICTS_MAX] = {0};
 	int count[VERDICTS_MAX], n = 0, most = 0;
 	char buf[24];
 
@@ -372,8 +372,11 @@ struct asked {
 
 static long raw(long nr, const uint64_t *a)
 {
+	/* cppcheck-suppress constStatement */
 	register long a4 __asm__("r10") = (long)a[3];
+	/* cppcheck-suppress constStatement */
 	register long a5 __asm__("r8") = (long)a[4];
+	/* cppcheck-suppress constStatement */
 	register long a6 __asm__("r9") = (long)a[5];
 	long r;
 
