@@ -218,6 +218,7 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	struct pb_msg_attach a;
 	struct pb_msg_lane r;
 	struct pb_lane_rec *l;
+	pb_status st;
 
 	if (!m || !m->announced) {
 		fail_request(b, c, msg->request, PT2BOX_NOT_FOUND, "no such model");
@@ -230,8 +231,10 @@ void pb_lanes_open(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	geo.slot_bytes = pb_lane_slot_bytes((uint32_t)m->n_inputs, (uint32_t)m->n_outputs);
 	l = calloc(1, sizeof(*l));
 	if (!l || !has_room(m, (uint32_t)msg->session))
-		pb_error_set(&e, PT2BOX_LIMIT, "a model may have %d lanes", PB_LANES_PER_SESSION);
-	if (e.status || charge(c->tenant, geo.up_bytes + geo.down_bytes, LANE_FILES, geo.slots, &e)) {
+		st = pb_error_set(&e, PT2BOX_LIMIT, "a model may have %d lanes", PB_LANES_PER_SESSION);
+	else
+		st = charge(c->tenant, geo.up_bytes + geo.down_bytes, LANE_FILES, geo.slots, &e);
+	if (!l || st) {
 		free(l);
 		pb_client_fail(b, c, msg->request, &e);
 		return;
@@ -270,6 +273,7 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 	struct pb_msg_segment r;
 	struct pb_segment_rec *s;
 	uint32_t n = 0;
+	pb_status st;
 
 	if (!l) {
 		fail_request(b, c, msg->request, PT2BOX_NOT_FOUND, "no such lane");
@@ -279,8 +283,10 @@ void pb_lanes_grow(struct pb_broker *b, struct pb_client *c, const struct pb_msg
 		n += s->down == (msg->down != 0);
 	s = calloc(1, sizeof(*s));
 	if (!s || n >= PB_LANE_SEGMENTS_MAX)
-		pb_error_set(&e, PT2BOX_LIMIT, "the lane cannot grow further");
-	if (e.status || charge(c->tenant, bytes, SEGMENT_FILES, 0, &e)) {
+		st = pb_error_set(&e, PT2BOX_LIMIT, "the lane cannot grow further");
+	else
+		st = charge(c->tenant, bytes, SEGMENT_FILES, 0, &e);
+	if (!s || st) {
 		free(s);
 		pb_client_fail(b, c, msg->request, &e);
 		return;
