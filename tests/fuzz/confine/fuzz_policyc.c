@@ -35,7 +35,7 @@ int policyc_main(int argc, char **argv);
 #include "tests/fuzz/replay.h"
 
 /* A refusal ends the compiler, and the memory of what it was about with it. */
-const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
