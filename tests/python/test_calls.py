@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 
-from harness import ATTACK, BUILD, FIXTURES, HARMLESS, Fixture, Point, TestCase, hostile, main, np, pt2box
+from harness import ATTACK, BUILD, FIXTURES, HARMLESS, Fixture, Point, TestCase, hostile, main, np, pt2box, value
 
 MLP = os.path.join(FIXTURES, "mlp", "model.pt2")
 
@@ -137,6 +137,18 @@ class Arguments(TestCase):
             self.assertEqual(sys.getrefcount(x), r)
             x.resize((1,), refcheck=False)  # no buffer is held
             del y
+
+
+class Isolated(TestCase):
+    def test_every_run_is_the_first(self):
+        f = Fixture("mutbuf")
+        inputs = next(f.cases())[0]
+        with f.load() as m:
+            first, second = value(m.run(inputs)[0]), value(m.run(inputs)[0])
+        self.assertFalse(np.array_equal(first, second), "it keeps a state")
+        with f.load(isolate="request") as m:
+            for _ in range(3):
+                np.testing.assert_array_equal(value(m.run(inputs)[0]), first)
 
 
 class Results(TestCase):
