@@ -326,7 +326,14 @@ def main():
     with tempfile.TemporaryDirectory(prefix="pt2box-soak-") as folder:
         os.chmod(folder, 0o755)
         soak = Soak(seed, folder)
-        result = soak.main(o.minutes)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        try:
+            result = soak.main(o.minutes)
+        finally:
+            for p in [*soak.clients, soak.broker]:
+                if p.poll() is None:
+                    p.terminate()
+                    p.wait()
         if result:
             soak.log.flush()
             with open(soak.log.name, errors="replace") as f:
